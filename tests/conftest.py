@@ -9,6 +9,11 @@ import pytest
 from fakes.captures import Captures, load_captures
 from fakes.process import Xrayd
 from fakes.xray import CREDENTIALS, FakeXRay
+from hypothesis import HealthCheck, settings
+
+# Machines that run tests are shared: how long an example takes says nothing about the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 PROCESSES = pytest.StashKey[list[Xrayd]]()
 

@@ -9,8 +9,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import httpx
 import msgspec
 
+from xrayd import __version__
 from xrayd.config import Config
 from xrayd.errors import ConfigError
 from xrayd.lifecycle import Group, shutdown_signal
@@ -54,8 +56,6 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
     choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
     bundle = tls.ca_bundle(os.environ)
     limit, _ = memory_limit()
-    bytes_max = budget(config.buffer_mb, limit)
-
     relay: Pipeline
     transport = Http1Transport(
         lambda: tls.client_context(bundle, verify=not config.no_verify_ssl), choose_proxy
@@ -63,14 +63,16 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
 
     def announce(identity: Identity) -> None:
         log.info(
-            "Ready: region %s (%s), credentials from %s, endpoint %s%s",
+            "xrayd %s: region %s (%s), credentials from %s, endpoint %s%s, %s",
+            __version__,
             identity.region,
             identity.region_source,
             identity.source,
             identity.endpoint,
-            f", by proxy {proxy_origin}" if proxy_origin else "",
+            f" by proxy {proxy_origin}" if proxy_origin else "",
+            _describe(relay, sockets, config),
         )
-        host = identity.endpoint.partition("://")[2].rpartition(":")[0]
+        host = httpx.URL(identity.endpoint).host
         if identity.endpoint.startswith("http://") and not is_loopback(host):
             log.warning("The endpoint is plain http: segments and signatures travel unencrypted")
         relay.uploader.open()
@@ -94,7 +96,7 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         client,
         refresh=keeper.refresh,
         concurrency=config.concurrency,
-        bytes_max=bytes_max,
+        bytes_max=budget(config.buffer_mb, limit),
         receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
     )
     relay.receiver.start()
@@ -112,7 +114,13 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
     reporter = TelemetryReporter(
         relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
     )
-    _announce_start(config, relay, sockets, bytes_max)
+    log.debug("Listening: %s", _describe(relay, sockets, config))
+    if relay.granted < config.receive_buffer_mb * 1024 * 1024:
+        log.warning(
+            "The kernel granted a receive buffer of %d bytes; raise net.core.rmem_max or give"
+            " CAP_NET_ADMIN to survive larger bursts",
+            relay.granted,
+        )
     if config.no_verify_ssl:
         log.warning("NoVerifySSL: the endpoint's certificate is not verified")
     metrics_server = _start_metrics(config, relay, keeper, writer, foreign)
@@ -120,7 +128,7 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
     async with Group() as group:
         group.start(keeper.run())
         group.start(relay.look_after())
-        group.start(_complain(keeper))
+        group.start(_complain(keeper, _describe(relay, sockets, config)))
         if config.telemetry_enabled:
             group.start(reporter.run())
         signal_name = await shutdown_signal(group)
@@ -147,25 +155,21 @@ class Forwarded:
         self.telemetry_calls += 1
 
 
-async def _complain(keeper: IdentityKeeper) -> None:
+async def _complain(keeper: IdentityKeeper, where: str) -> None:
     """Once a minute, say why nothing is sent."""
     await asyncio.sleep(2.0)
     while True:
         if keeper.problem:
-            log.error("Not sending yet, segments are held: %s", keeper.problem)
+            log.error("Segments are held, not sent: %s (%s)", keeper.problem, where)
         await asyncio.sleep(60.0 if keeper.problem else 5.0)
 
 
-def _announce_start(config: Config, relay: Pipeline, sockets: Sockets, bytes_max: int) -> None:
-    log.info(
-        "xrayd listens on udp %s and tcp %s; receive buffer %d of %d bytes; memory %.1f MB;"
-        " %d requests at once",
-        _where(sockets.udp),
-        _where(sockets.tcp),
-        relay.granted,
-        config.receive_buffer_mb * 1024 * 1024,
-        bytes_max / 1e6,
-        config.concurrency,
+def _describe(relay: Pipeline, sockets: Sockets, config: Config) -> str:
+    """Ports, granted buffer and memory, for the line at start."""
+    return (
+        f"udp {_where(sockets.udp)}, tcp {_where(sockets.tcp)},"
+        f" receive buffer {relay.granted} of {config.receive_buffer_mb * 1024 * 1024} bytes,"
+        f" memory {relay.buffer.bytes_max / 1e6:.1f} MB, {config.concurrency} requests at once"
     )
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import botocore.session
 import httpx
-from botocore.endpoint_provider import EndpointProvider
-from botocore.exceptions import BotoCoreError
 
 from xrayd.errors import ConfigError
 
@@ -30,14 +28,18 @@ def find_early_endpoint(setting: str, environment: Mapping[str, str]) -> tuple[s
     return "", ""
 
 
-def find_endpoint(
-    session: botocore.session.Session, region: str, environment: Mapping[str, str]
-) -> str:
+def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> str:
     """The region's endpoint by botocore's rules, FIPS and dual-stack included.
+
+    `session` is a botocore session.
 
     Raises:
         ConfigError: there is none of the kind that was asked for.
     """
+    # Imported here, in the credentials thread, for it is slow.
+    from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
     loader = session.get_component("data_loader")
     rules = loader.load_service_model("xray", "endpoint-rule-set-1")
     provider = EndpointProvider(rules, loader.load_data("partitions"))
@@ -52,7 +54,7 @@ def find_endpoint(
         raise ConfigError(f"region {region!r}: no X-Ray endpoint: {error}") from error
 
 
-def _is_true(session: botocore.session.Session, environment: Mapping[str, str], name: str) -> bool:
+def _is_true(session: Any, environment: Mapping[str, str], name: str) -> bool:
     text = environment.get("AWS_" + name.upper())
     if text is None:
         text = session.get_scoped_config().get(name, "")

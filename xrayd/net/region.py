@@ -7,9 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-
-import botocore.session
-from botocore.utils import InstanceMetadataRegionFetcher
+from typing import Any
 
 from xrayd.errors import ConfigError
 
@@ -39,9 +37,12 @@ def find_early_region(setting: str, environment: Mapping[str, str]) -> tuple[str
 
 
 def find_region(
-    session: botocore.session.Session, environment: Mapping[str, str], *, ask_instance: bool
+    session: Any, environment: Mapping[str, str], *, ask_instance: bool
 ) -> tuple[str, str]:
-    """Go on where `find_early_region` found nothing: environment, profile, task, instance."""
+    """Go on where `find_early_region` found nothing: environment, profile, task, instance.
+
+    `session` is a botocore session.
+    """
     if environment.get("AWS_DEFAULT_REGION"):
         return environment["AWS_DEFAULT_REGION"], "AWS_DEFAULT_REGION"
     region = session.get_config_variable("region")
@@ -58,6 +59,8 @@ def find_region(
         if region:
             return region, "ECS task metadata"
     if ask_instance:
+        from botocore.utils import InstanceMetadataRegionFetcher  # noqa: PLC0415 - slow
+
         fetcher = InstanceMetadataRegionFetcher(
             timeout=_METADATA_S, num_attempts=1, env=dict(environment)
         )

@@ -215,7 +215,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         seconds = request.extensions.get("timeout", 10.0)
         deadline = loop.time() + seconds
         url = request.url
-        body = request.content
+        body = request.read()
         lines = [b"%s %s HTTP/1.1" % (request.method.encode(), url.raw_path)]
         lines += [b"%s: %s" % pair for pair in request.headers.raw]
         head = b"\r\n".join(lines) + b"\r\n\r\n"
