@@ -106,6 +106,7 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         take=relay.take_posted,
         count_telemetry=foreign.count,
         health=lambda: _health(relay, keeper),
+        wait_ready=keeper.wait,
         paths=_operation_paths(config.proxy_operations),
         allowed_hosts=config.proxy_hosts,
     )

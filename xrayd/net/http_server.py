@@ -145,6 +145,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.since = self._loop.time()
         self.is_idle = True
         self._begin()
@@ -162,6 +163,7 @@ class _Connection(asyncio.Protocol):
         self._body_size = 0
         self._body_max = 0
         self._head_size = 0
+        self._headers_size = 0
         self._in_head = True
         self._is_complete = False
         self._has_excess = False
@@ -174,6 +176,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Drop the connection at once."""
         self._group.discard(self)
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
@@ -183,7 +186,15 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
-        self._set_timer(_HEAD_S)
+        if self._is_closed:  # to make room, before it was even set up
+            self.close()
+        else:
+            self._set_timer(_HEAD_S)
+
+    def eof_received(self) -> bool:
+        # Whoever has said all may still be told the answer.
+        self._has_excess = True
+        return self.is_answering
 
     def connection_lost(self, error: Exception | None) -> None:
         self.close()
@@ -221,16 +232,20 @@ class _Connection(asyncio.Protocol):
         self._has_excess = self._is_complete
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        if not self._is_complete:
+            self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_complete:
+            return
         self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
-        if len(self._headers) > _HEADERS_MAX:
-            self._refusal = text_response(431, "too many headers")
+        self._headers_size += len(name) + len(value)
+        if len(self._headers) > _HEADERS_MAX or self._headers_size > _HEAD_BYTES_MAX:
+            self._refusal = text_response(431, "too many or too large headers")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._refusal is not None:
+        if self._refusal is not None or self._is_complete:
             return
         names = [name for name, _ in self._headers]
         if self._parser.get_http_version() not in ("1.0", "1.1"):
@@ -257,6 +272,8 @@ class _Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        if self._is_complete:
+            return
         self._body_size += len(body)
         if self._refusal is None and self._body_size > self._body_max:
             self._refusal = self._too_large()

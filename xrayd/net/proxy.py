@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -42,6 +43,7 @@ class Proxy:
         take: takes posted documents into the buffer, all or none; False where it is full.
         count_telemetry: told how many telemetry records came from another daemon.
         health: gives the body of /healthz.
+        wait_ready: waits until there are credentials and a region to sign with.
         paths: operations' paths to forward beside the sampling ones.
         allowed_hosts: more Host names for callers on loopback.
     """
@@ -53,6 +55,7 @@ class Proxy:
         take: Callable[[Sequence[bytes], int], bool],
         count_telemetry: Callable[[], None],
         health: Callable[[], bytes],
+        wait_ready: Callable[[], Awaitable[object]],
         paths: Iterable[str] = (),
         allowed_hosts: Iterable[str] = (),
     ) -> None:
@@ -60,6 +63,7 @@ class Proxy:
         self._take = take
         self._count_telemetry = count_telemetry
         self._health = health
+        self._wait_ready = wait_ready
         self._forwarded = frozenset([*SAMPLING_PATHS, *paths])
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._limits = dict.fromkeys((("POST", path) for path in self._forwarded), _BODY_MAX)
@@ -88,6 +92,10 @@ class Proxy:
         if self._slots.locked():
             return _error(503, "ServiceUnavailable", "too many sampling calls at once")
         async with self._slots:
+            # SDKs ask as soon as they start, which may be before xrayd knows who it is.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FORWARD_S):
+                    await self._wait_ready()
             try:
                 answer = await self._client.call(request.target, request.body, _FORWARD_S)
                 if answer.status != 200 and judge(answer)[0] is Verdict.RESIGN:
