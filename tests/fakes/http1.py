@@ -6,13 +6,13 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fakes.server import Connection, Server
 from fakes.sigv4 import SignatureVerdict
-from fakes.verdict import JSON_ERRORS, ErrorStyle, Verdict, complete, render
+from fakes.verdict import JSON_ERRORS, ErrorStyle, Verdict, render
 
 ANY_PATH = "*"
 CHUNK_BYTES = 1 << 16
@@ -36,7 +36,7 @@ class Request:
     """What was decided; None while it is still arriving, or where it never arrived whole."""
     signature: SignatureVerdict | None = None
     answered: bool = False
-    """The whole answer was handed to the network."""
+    """The last byte of the answer was handed to the network."""
 
     @property
     def path(self) -> str:
@@ -142,8 +142,14 @@ class HttpServer(Server):
         reply = self._take(request.path)
         if reply is not None and not isinstance(reply, Verdict):
             reply = reply(request)
-        usual = self.usual(request)
-        return usual if reply is None else complete(reply, usual)
+        if reply is None:
+            return self.usual(request)
+        return reply.fill(self.usual(request)) if reply.is_open else reply
+
+    def _decide(self, request: Request) -> Verdict:
+        verdict = self.judge(request)
+        asks_to_close = (request.header("connection") or "").lower() == "close"
+        return replace(verdict, announce_close=True) if asks_to_close else verdict
 
     def _take(self, path: str) -> Reply | None:
         with self._script_lock:
@@ -155,8 +161,6 @@ class HttpServer(Server):
     async def serve(self, connection: Connection) -> None:
         while (request := await self._read_head(connection)) is not None:
             if not await self._exchange(connection, request):
-                return
-            if (request.header("connection") or "").lower() == "close":
                 return
 
     async def _read_head(self, connection: Connection) -> Request | None:
@@ -193,7 +197,7 @@ class HttpServer(Server):
         self.max_in_flight = max(self.max_in_flight, self._in_flight)
         try:
             with self.changed:
-                request.verdict = self.judge(request)
+                request.verdict = self._decide(request)
                 self.changed.notify_all()
             goes_on = await self._answer(connection, request, request.verdict)
         finally:
@@ -253,15 +257,16 @@ class HttpServer(Server):
             verdict, now=self.now(), content_type=self.content_type, errors=self.errors_as
         )
         cut = data if verdict.abort_at is None else data[: verdict.abort_at]
-        if verdict.drip_bps is None:
-            await connection.send(cut)
-        else:
+        if verdict.drip_bps is not None:
             step = max(1, round(verdict.drip_bps * DRIP_TICK_S))
-            for start in range(0, len(cut), step):
-                await connection.send(cut[start : start + step])
+            while len(cut) > step:
+                await connection.send(cut[:step])
                 await asyncio.sleep(step / verdict.drip_bps)
+                cut = cut[step:]
+        # Said before the last byte leaves, so that the client cannot be faster than the record.
+        request.answered = verdict.abort_at is None
+        await connection.send(cut)
         if verdict.abort_at is not None:
             connection.reset()
             return False
-        request.answered = True
         return not (verdict.close or verdict.announce_close)

@@ -31,7 +31,9 @@ class Connection:
         self.number = number
         self.reader = reader
         self.writer = writer
-        writer.transport.set_write_buffer_limits(0)  # so that send() waits for the kernel
+        self._socket = writer.get_extra_info("socket")
+        # So that send() waits for the kernel; asyncio's TLS never resumes at a limit of 0.
+        writer.transport.set_write_buffer_limits(high=1, low=0)
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -39,9 +41,8 @@ class Connection:
 
     def reset(self) -> None:
         """RST instead of FIN."""
-        sock = self.writer.get_extra_info("socket")
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -59,7 +60,8 @@ class Server:
         self.open_connections = 0
         self.failed_handshakes = 0
         self.errors: list[BaseException] = []
-        self._tls = tls
+        self.tls = tls
+        """May be changed; holds for the connections that come."""
         self._host = host
         # Bound but never listening: it keeps the port ours while the fake is down.
         self._reservation = socket.socket()
@@ -78,7 +80,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self._host}:{self.port}"
 
     async def serve(self, connection: Connection) -> None:
         """Handle one connection until it ends; raising ConnectionError is ending."""
@@ -193,7 +195,7 @@ class Server:
         tls_limits = {"ssl_handshake_timeout": PATIENCE_S, "ssl_shutdown_timeout": 1.0}
         try:
             transport, _ = await self._loop.connect_accepted_socket(
-                lambda: protocol, sock, ssl=self._tls, **(tls_limits if self._tls else {})
+                lambda: protocol, sock, ssl=self.tls, **(tls_limits if self.tls else {})
             )
         except OSError:  # an ssl.SSLError too; the client did not like our certificate, or left
             self.failed_handshakes += 1
@@ -206,6 +208,7 @@ class Server:
             number, reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
         )
         self.open_connections += 1
+        self.notify()
         try:
             await self.serve(connection)
             connection.writer.close()

@@ -59,6 +59,24 @@ class Verdict:
     def is_stored(self) -> bool:
         return 200 <= self.status < 300 if self.stored is None else self.stored
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it says how to answer but not what."""
+        return self.status == 200 and self.error is None and self.body is None
+
+    def fill(self, usual: "Verdict") -> "Verdict":
+        """Say `usual` in this verdict's way, where it is open."""
+        if not self.is_open:
+            return self
+        return replace(
+            self,
+            status=usual.status,
+            error=usual.error,
+            message=usual.message,
+            body=usual.body,
+            headers={**usual.headers, **self.headers},
+        )
+
 
 @dataclass(frozen=True)
 class ErrorStyle:
@@ -74,20 +92,6 @@ JSON_ERRORS = ErrorStyle(
     write=lambda _code, message: json.dumps({"message": message}).encode(),
     header="x-amzn-ErrorType",
 )
-
-
-def complete(verdict: Verdict, usual: Verdict) -> Verdict:
-    """Fill what a scripted answer leaves open with the usual answer of that path."""
-    if verdict.status != 200 or verdict.error is not None or verdict.body is not None:
-        return verdict
-    return replace(
-        verdict,
-        status=usual.status,
-        error=usual.error,
-        message=usual.message,
-        body=usual.body,
-        headers={**usual.headers, **verdict.headers},
-    )
 
 
 def render(

@@ -14,7 +14,7 @@ from fakes.documents import document_id
 from fakes.http1 import HttpServer, Reply, Request
 from fakes.server import PATIENCE_S
 from fakes.sigv4 import Credential, Reason, SignatureVerdict, verify
-from fakes.verdict import Unprocessed, Verdict, complete
+from fakes.verdict import Unprocessed, Verdict
 
 __all__ = [
     "ACCESS_KEY",
@@ -86,8 +86,16 @@ class FakeXRay(HttpServer):
 
     scripted_path = TRACE_SEGMENTS
 
-    def __init__(self, *, region: str | None = "us-east-1", **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        region: str | None = "us-east-1",
+        keep: Callable[[str], str] | None = None,
+        **options: Any,
+    ) -> None:
+        """`keep` is what to keep of each document, and drops request bodies: for long runs."""
         super().__init__(**options)
+        self._keep = keep
         self.region = region
         self.verify_signatures = True
         self.credentials: dict[str, tuple[str, str | None] | Credential] = {
@@ -190,19 +198,21 @@ class FakeXRay(HttpServer):
         documents = read_documents(request)
         if documents is None:
             refusal = Verdict(status=400, error="SerializationException", message="not understood")
-            return complete(verdict, refusal)
+            return verdict.fill(refusal)
         if len(documents) > DOCUMENTS_MAX:
             message = f"{len(documents)} segments, at most {DOCUMENTS_MAX}"
             refusal = Verdict(status=400, error="InvalidRequestException", message=message)
-            return complete(verdict, refusal)
+            return verdict.fill(refusal)
         listed: list[dict[str, str | None]] = []
         for document in documents:
             refused = verdict.unprocessed
             if refused is not None and refused.match(document):
                 listed.append(_list_unprocessed(document, refused))
             else:
-                self._documents.append(document)
-        return complete(verdict, Verdict(body={"UnprocessedTraceSegments": listed}))
+                self._documents.append(self._keep(document) if self._keep else document)
+        if self._keep is not None:
+            request.body = b""
+        return verdict.fill(Verdict(body={"UnprocessedTraceSegments": listed}))
 
 
 def _list_unprocessed(document: str, how: Unprocessed) -> dict[str, str | None]:
