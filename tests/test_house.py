@@ -19,8 +19,7 @@ PURE_ROOMS = ("relay", "sampling")
 
 # Each outside library is named in few places.
 LIBRARY_PLACES = {
-    "botocore": {"net/credentials.py", "net/endpoint.py", "net/region.py", "net/telemetry.py",
-                 "daemon.py"},
+    "botocore": {"net/credentials.py", "net/endpoint.py", "net/instance.py", "daemon.py"},
     "prometheus_client": {"metrics.py"},
     "yaml": {"config.py"},
     "uvloop": {"daemon.py"},

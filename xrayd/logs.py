@@ -38,16 +38,17 @@ def printable(text: str, limit: int = 128) -> str:
 
 
 class Throttle:
-    """Lets ten lines a second through for each cause, and counts the rest.
+    """Lets `lines` lines in `seconds` through for each cause, and counts the rest.
 
     `allow` returns None for a line to be suppressed, else a text to append: empty, or how many
     were suppressed before.
     """
 
-    _PER_SECOND = 10
     _CAUSES_MAX = 200
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int = 10, seconds: float = 1.0) -> None:
+        self._lines = lines
+        self._seconds = seconds
         self._seen: dict[str, list[float]] = {}
 
     def allow(self, cause: str, now: float) -> str | None:
@@ -57,9 +58,9 @@ class Throttle:
             if len(self._seen) >= self._CAUSES_MAX:
                 self._seen.clear()
             state = self._seen[cause] = [now, 0.0, 0.0]
-        if now - state[0] >= 1.0:
+        if now - state[0] >= self._seconds:
             state[0], state[1] = now, 0.0
-        if state[1] >= self._PER_SECOND:
+        if state[1] >= self._lines:
             state[2] += 1
             return None
         state[1] += 1

@@ -125,7 +125,7 @@ def failure_kind(error: BaseException) -> FailureKind:
         return FailureKind.UNKNOWN_HOST
     if isinstance(cause, ssl.SSLError | ssl.CertificateError):
         return FailureKind.TLS
-    if isinstance(error, httpx.ReadError | httpx.WriteError):
+    if isinstance(cause, ConnectionError) or isinstance(error, httpx.ReadError | httpx.WriteError):
         return FailureKind.RESET
     if isinstance(error, httpx.RemoteProtocolError):
         return FailureKind.MALFORMED

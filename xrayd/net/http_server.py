@@ -167,6 +167,7 @@ class _Connection(asyncio.Protocol):
         self._in_head = True
         self._is_complete = False
         self._has_excess = False
+        self._keeps_alive = False
         self._refusal: Response | None = None
 
     def _has_request(self) -> bool:
@@ -247,6 +248,7 @@ class _Connection(asyncio.Protocol):
         self._in_head = False
         if self._refusal is not None or self._is_complete:
             return
+        self._keeps_alive = self._parser.should_keep_alive()
         names = [name for name, _ in self._headers]
         if self._parser.get_http_version() not in ("1.0", "1.1"):
             self._refusal = text_response(505, "HTTP/1.1 only")
@@ -299,14 +301,13 @@ class _Connection(asyncio.Protocol):
         return Request(method, target, list(self._headers), body, self._peer)
 
     async def _answer(self, request: Request) -> None:
-        keep = self._parser.should_keep_alive()
         try:
             response = await self._routes.handle(request)
         finally:
             self._task = None
         if self._transport is None or self._transport.is_closing():
             return
-        keep = keep and not self._has_excess
+        keep = self._keeps_alive and not self._has_excess
         self._write(response, keep=keep, with_body=request.method != "HEAD")
         if keep:
             self._begin()

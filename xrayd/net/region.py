@@ -59,14 +59,11 @@ def find_region(
         if region:
             return region, "ECS task metadata"
     if ask_instance:
-        from botocore.utils import InstanceMetadataRegionFetcher  # noqa: PLC0415 - slow
+        from xrayd.net.instance import find_instance_region  # noqa: PLC0415 - slow to import
 
-        fetcher = InstanceMetadataRegionFetcher(
-            timeout=_METADATA_S, num_attempts=1, env=dict(environment)
-        )
-        region = fetcher.retrieve_region()
+        region = find_instance_region(session)
         if region:
-            return str(region), "EC2 instance metadata"
+            return region, "EC2 instance metadata"
     return "", ""
 
 

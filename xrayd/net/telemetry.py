@@ -73,29 +73,13 @@ class TelemetryReporter:
             self._records.sent()
 
     async def _ask_who_we_are(self) -> None:
-        loop = asyncio.get_running_loop()
         sender = self._records.sender
-        instance_id, hostname = await loop.run_in_executor(None, _ask_instance_metadata)
+        instance_id, hostname = await asyncio.to_thread(_find_instance_names)
         sender["EC2InstanceId"] = sender["EC2InstanceId"] or instance_id
         sender["Hostname"] = sender["Hostname"] or hostname
 
 
-def _ask_instance_metadata() -> tuple[str, str]:
-    """(instance id, host name) by IMDSv2, or empty strings; a second's patience."""
-    from botocore.utils import IMDSFetcher  # noqa: PLC0415 - in a thread, where it costs nobody
+def _find_instance_names() -> tuple[str, str]:
+    from xrayd.net.instance import find_instance_names  # noqa: PLC0415 - slow; in the thread
 
-    class Fetcher(IMDSFetcher):  # type: ignore[misc]  # botocore has no types
-        def ask(self, path: str) -> str:
-            try:
-                token = self._fetch_metadata_token()
-                answer = self._get_request(
-                    url_path=path, retry_func=lambda response: response.status_code != 200,
-                    token=token,
-                )  # fmt: skip
-            except (self._RETRIES_EXCEEDED_ERROR_CLS, ValueError, OSError):
-                return ""
-            return str(answer.text)
-
-    fetcher = Fetcher(timeout=1, num_attempts=1)
-    instance_id = fetcher.ask("latest/meta-data/instance-id")
-    return instance_id, fetcher.ask("latest/meta-data/hostname") if instance_id else ""
+    return find_instance_names()

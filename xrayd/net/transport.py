@@ -277,7 +277,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
         except TimeoutError as error:
             raise httpx.ConnectTimeout(f"{where}: no connection in time") from error
         except (OSError, ssl.CertificateError) as error:
-            raise httpx.ConnectError(f"{where}: {error}") from error
+            raise httpx.ConnectError(f"{where}: {str(error) or type(error).__name__}") from error
 
     async def _open(self, host: str, port: int, *, tls: bool) -> _Connection:
         loop = asyncio.get_running_loop()

@@ -57,6 +57,7 @@ class Uploader:
         self._sending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle()
+        self._failures = Throttle(lines=3, seconds=30.0)
         self._linger = True
         self._is_ready = False
         self._idle = asyncio.Event()
@@ -247,7 +248,9 @@ class Uploader:
         if answer.status == 413:
             self._buffer.limit_batches(batch.size // 2)
         if len(batch.documents) > 1:
-            log.warning("Sending segment batch failed with: %s; split", why)
+            suppressed = self._failures.allow(what, self._loop.time())
+            if suppressed is not None:
+                log.warning("Sending segment batch failed with: %s; split%s", why, suppressed)
             self._buffer.divide(batch, halves(batch.documents), self._loop.time())
             return
         self._refuse(batch.documents[0], answer.error_type or f"HTTP{answer.status}", why)
@@ -260,7 +263,7 @@ class Uploader:
         now = self._loop.time()
         not_before = self._pace.fail(now, retry_after_s, throttled=throttled)
         self._buffer.put_back(batch, not_before)
-        suppressed = self._throttle.allow(f"hold {why[:40]}", now)
+        suppressed = self._failures.allow(why[:40], now)
         if suppressed is not None:
             log.error("Sending segment batch failed with: %s; held%s", why, suppressed)
 
