@@ -44,7 +44,7 @@ class Program:
         source = str(FOLDER / self.toolchain / self.file)
         match self.toolchain:
             case "python" | "adot":
-                return [str(target / "venv/bin/python"), source], {"PYTHONDONTWRITEBYTECODE": "1"}
+                return [str(target / "venv/bin/python"), source], {}
             case "node":
                 return ["node", source], {"NODE_PATH": str(target / "node_modules")}
             case "java":

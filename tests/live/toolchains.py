@@ -20,7 +20,8 @@ UNREACHABLE = (
     *("ERR_SOCKET_TIMEOUT", "Failed to establish a new connection", "Read timed out"),
     *("Temporary failure in name resolution", "Unknown host", "Connection refused"),
     *("Connection timed out", "Network is unreachable", "no such host", "dial tcp", "i/o timeout"),
-    *("502 Bad Gateway", "503 Service Unavailable", "504 Gateway"),
+    *("Name or service not known", "Could not transfer artifact", "502 Bad Gateway"),
+    *("503 Service Unavailable", "504 Gateway"),
 )
 
 Command = Sequence[str | Path]
@@ -49,23 +50,26 @@ class Toolchain:
 
 def _python_steps(target: Path) -> list[Command]:
     pip = target / "venv/bin/pip"
-    patience = ("--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20")
+    patience = ("--retries", "1", "--timeout", "20")
+    quick = ("--quiet", "--disable-pip-version-check", "--no-compile")
     return [
         [sys.executable, "-m", "venv", target / "venv"],
-        [pip, "install", *patience, "-r", target / "requirements.txt"],
+        [pip, "install", *quick, *patience, "-r", target / "requirements.txt"],
     ]
 
 
 def _node_steps(target: Path) -> list[Command]:
     quiet = ("--no-package-lock", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error")
-    return [["npm", "install", "--prefix", target, "--ignore-scripts", "--fetch-retries=1", *quiet]]
+    patience = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000")
+    return [["npm", "install", "--prefix", target, "--ignore-scripts", *patience, *quiet]]
 
 
 def _java_steps(target: Path) -> list[Command]:
-    copy = ("dependency:copy-dependencies", f"-DoutputDirectory={target / 'libs'}")
+    copy = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+    runtime = (f"-DoutputDirectory={target / 'libs'}", "-DincludeScope=runtime")
     sources = sorted(target.glob("*.java"))
     return [
-        ["mvn", "-q", "-B", "-ntp", "-f", target / "pom.xml", *copy, "-DincludeScope=runtime"],
+        ["mvn", "-q", "-B", "-ntp", "-f", target / "pom.xml", copy, *runtime],
         [
             "javac",
             "-encoding",
@@ -157,12 +161,12 @@ def _install(toolchain: Toolchain, step: Command) -> None:
             timeout=INSTALL_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
-        message = f"{step[0]} did not install {toolchain.folder} clients in {error.timeout:g} s"
+        message = f"{toolchain.folder} clients: {step[0]} took more than {error.timeout:g} s"
         raise ToolchainAbsentError(message) from error
     if done.returncode == 0:
         return
-    if any(sign in done.stdout for sign in UNREACHABLE):
-        last_words = done.stdout.strip().splitlines()[-1]
-        message = f"{step[0]} reaches no registry for {toolchain.folder} clients: {last_words}"
-        raise ToolchainAbsentError(message)
+    for line in done.stdout.splitlines():
+        if any(sign in line for sign in UNREACHABLE):
+            tool = Path(step[0]).name
+            raise ToolchainAbsentError(f"{toolchain.folder} clients: {tool}: {line.strip()[:300]}")
     raise AssertionError(f"{' '.join(map(str, step))}\n{done.stdout}")
