@@ -32,7 +32,7 @@ def test_every_variable_is_read(option: object) -> None:
     from xrayd.config import Option
 
     assert isinstance(option, Option)
-    examples = {bool: "true", int: "7", float: "7.5", tuple: "a,b"}
+    examples = {bool: str(not option.default), int: "7", float: "7.5", tuple: "a,b"}
     text = examples.get(type(option.default), option.choices[0] if option.choices else "text")
     loaded = load({}, {option.variable: text}, "")
     assert getattr(loaded.config, option.name) != option.default or option.choices
