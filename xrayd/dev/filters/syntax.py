@@ -80,7 +80,7 @@ class AnnotationTest:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodePattern:
     """Which nodes of the service graph are meant: every part that is not None must be equal."""
 
     name: str | None = None
@@ -92,7 +92,7 @@ class Node:
 class ServiceTest:
     """Some segment of some such node satisfies `block`; None: the node takes part in the trace."""
 
-    node: Node
+    node: NodePattern
     block: Expression | None = None
 
 
@@ -100,8 +100,8 @@ class ServiceTest:
 class EdgeTest:
     """Some call from one such node to another satisfies `block`; None: there is such a call."""
 
-    caller: Node
-    callee: Node
+    caller: NodePattern
+    callee: NodePattern
     block: Expression | None = None
 
 
@@ -122,7 +122,7 @@ class CauseJsonTest:
     """
 
     kind: CauseKind | None
-    operator: Literal["=", "!="]
+    operator: Operator
     value: list[object]
 
 
@@ -130,8 +130,8 @@ class CauseJsonTest:
 class GroupTest:
     """The trace passes (`=`) or does not pass (`!=`) the filter expression of a group."""
 
-    keyword: Literal["group.name", "group.arn"]
-    operator: Literal["=", "!="]
+    keyword: str
+    operator: Operator
     value: str
     position: int = field(default=0, compare=False, repr=False)
 
@@ -153,7 +153,7 @@ Expression: TypeAlias = (
 )
 
 
-def format(expression: Expression) -> str:  # noqa: A001 - the inverse of parse, always qualified
+def format_expression(expression: Expression) -> str:
     """The expression as text that parses to the same tree, in the documentation's spelling."""
     return _format(expression, _LOOSEST)
 
@@ -164,16 +164,16 @@ _LOOSEST, _OR, _AND = range(3)  # how tightly the surroundings of a term bind
 def _format(expression: Expression, outer: int) -> str:
     match expression:
         case And(items):
-            return _join(items, " AND ", _AND, outer)
+            return _format_joined(items, " AND ", _AND, outer)
         case Or(items):
-            return _join(items, " OR ", _OR, outer)
+            return _format_joined(items, " OR ", _OR, outer)
         case Not(item):
             return "!" + _format(item, _AND)
         case _:
             return _format_term(expression)
 
 
-def _join(items: tuple[Expression, ...], word: str, own: int, outer: int) -> str:
+def _format_joined(items: tuple[Expression, ...], word: str, own: int, outer: int) -> str:
     text = word.join(_format(item, own) for item in items)
     return f"({text})" if outer >= own else text
 
@@ -208,10 +208,10 @@ def _format_term(  # noqa: C901 - one case for each kind of term
 
 
 def _format_block(block: Expression | None) -> str:
-    return "" if block is None else f" {{ {format(block)} }}"
+    return "" if block is None else f" {{ {format_expression(block)} }}"
 
 
-def _format_node(node: Node) -> str:
+def _format_node(node: NodePattern) -> str:
     parts = {"name": node.name, "type": node.type, "account.id": node.account_id}
     named = [f"{part}: {_quote(value)}" for part, value in parts.items() if value is not None]
     return f"id({', '.join(named)})"
