@@ -318,26 +318,26 @@ class TimeEntity(msgspec.Struct, rename="pascal", gc=False):
     remote: bool
 
 
-class FaultService(msgspec.Struct, rename="pascal", gc=False):
+class FaultService(msgspec.Struct, rename="pascal", omit_defaults=True, gc=False):
     """A service on a fault or error path. Encodes to the API's member names."""
 
     name: str
     names: list[str]
     type: str
-    account_id: str
     entity_path: list[FaultEntity]
     inferred: bool
+    account_id: str = ""  # left out when unknown
 
 
-class TimeService(msgspec.Struct, rename="pascal", gc=False):
+class TimeService(msgspec.Struct, rename="pascal", omit_defaults=True, gc=False):
     """A service on a response time path. Encodes to the API's member names."""
 
     name: str
     names: list[str]
     type: str
-    account_id: str
     entity_path: list[TimeEntity]
     inferred: bool
+    account_id: str = ""  # left out when unknown
 
 
 class FaultCause(msgspec.Struct, rename="pascal", gc=False):
@@ -362,7 +362,7 @@ class Trace(msgspec.Struct, gc=False):
         revision: Grows as documents arrive.
         segments: Real, placeholder and inferred segments by start time; trees of subsegments.
         root: The entry point's segment, None while no segment is known.
-        entities: Every entity of `segments` (whole trees) by id.
+        entities: Every entity by id: those of `segments` and `orphans`, whole trees.
         orphans: Subsegments whose parent has not arrived and has no placeholder yet.
         nodes: Services, in order of first appearance; includes the client nodes.
         calls: Requests between nodes, by the start of what they are measured by.
@@ -374,7 +374,8 @@ class Trace(msgspec.Struct, gc=False):
         has_fault: The root segment's effective flag.
         has_error: The root segment's effective flag.
         has_throttle: Whether any segment was throttled.
-        annotations: Distinct values by key, in order of first appearance, of all entities sent.
+        annotations: Distinct values by key, of all entities; what X-Ray indexes, so at most 50
+            keys, made of letters, digits, `_` and `.`, and no string over 1000 characters.
         users: Distinct users of all segments.
         resource_arns: Distinct ARNs of the resources the segments ran on.
         instance_ids: Distinct EC2 instance ids.
