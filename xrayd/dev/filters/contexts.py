@@ -102,6 +102,18 @@ def _segment_annotations(subject: ServiceSegment, key: str) -> Sequence[Annotati
     return [value for value in own if value is not None]
 
 
+def _cause_types(service: FaultService | TimeService) -> Sequence[str]:
+    """An inferred resource goes by its service's type too: a table by `AWS::DynamoDB`.
+
+    The documentation's examples look for tables that way, though their nodes are
+    `AWS::DynamoDB::Table`.
+    """
+    parts = service.type.split("::")
+    if service.inferred and parts[0] == "AWS" and len(parts) > 2:
+        return (service.type, "::".join(parts[:2]))
+    return (service.type,)
+
+
 TRACE: Context[Trace] = Context(
     where="in a filter expression",
     flags={
@@ -187,7 +199,7 @@ CAUSE_SERVICE: Context[Listed[FaultService | TimeService]] = Context(
     numbers=_POSITION_NUMBERS,
     strings={
         "name": lambda listed: (listed.item.name,),
-        "type": lambda listed: (listed.item.type,),
+        "type": lambda listed: _cause_types(listed.item),
         "account.id": lambda listed: (listed.item.account_id,) if listed.item.account_id else (),
     },
 )

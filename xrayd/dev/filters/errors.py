@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from xrayd.errors import XraydError
 
+_MESSAGE_MAX = 300
+
 
 class FilterError(XraydError):
     """A filter expression that cannot be used; X-Ray answers it with InvalidRequestException.
@@ -21,6 +23,8 @@ class FilterError(XraydError):
     def __init__(
         self, message: str, position: int = 0, word: str = "", suggestion: str | None = None
     ) -> None:
+        if len(message) > _MESSAGE_MAX:  # it quotes a word of thousands of characters
+            message = message[: _MESSAGE_MAX - 1] + "…"
         hint = f'; did you mean "{suggestion}"?' if suggestion else ""
         super().__init__(f"Invalid filter expression at position {position}: {message}{hint}")
         self.message = message

@@ -264,11 +264,12 @@ def _compile_json(test: CauseJsonTest) -> Predicate:
 def _has_shape(value: object, wanted: object) -> bool:
     """Whether a root cause, as the API shows it, is as the JSON literal says.
 
-    Members that the literal leaves out are free; null stands for what is unknown, which is "" here.
+    Members that the literal leaves out are free. What is unknown is "" or left out here, and may be
+    null in the literal.
     """
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(
-            member in value and _has_shape(value[member], inner) for member, inner in wanted.items()
+            _has_shape(value.get(member, ""), inner) for member, inner in wanted.items()
         )
     if isinstance(wanted, list):
         return (

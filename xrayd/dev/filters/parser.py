@@ -51,7 +51,7 @@ NODE_PARTS = ("name", "type", "account.id")
 _OPERATORS: dict[str, Operator] = {
     operator.lower(): operator for operator in (*NUMBER_OPERATORS, *STRING_OPERATORS)
 }
-_CAUSE_PARTS = {f"rootcause.{kind}.{part}": (kind, part) for kind, part in contexts.CAUSES}
+CAUSE_PARTS = {f"rootcause.{kind}.{part}": (kind, part) for kind, part in contexts.CAUSES}
 _JSON_KINDS: dict[str, CauseKind | None] = {
     "json": None,
     "rootcause.json": None,
@@ -127,8 +127,8 @@ def _read_complex(cursor: Cursor, token: Token) -> Expression:
         return ServiceTest(read_service_node(cursor), _read_block(cursor, contexts.SERVICE))
     if keyword == "edge":
         return EdgeTest(*read_edge_nodes(cursor), _read_block(cursor, contexts.EDGE))
-    if keyword in _CAUSE_PARTS:
-        kind, part = _CAUSE_PARTS[keyword]
+    if keyword in CAUSE_PARTS:
+        kind, part = CAUSE_PARTS[keyword]
         return CauseTest(kind, part, _read_block(cursor, contexts.CAUSES[kind, part]))
     if keyword in _JSON_KINDS:
         return _read_json(cursor, token)

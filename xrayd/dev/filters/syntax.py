@@ -189,9 +189,9 @@ def _format_term(  # noqa: C901 - one case for each kind of term
         case NumberTest(keyword, operator, value) | StringTest(keyword, operator, value):
             return f"{keyword} {operator} {_format_value(value)}"
         case AnnotationTest(key, None, _):
-            return f"annotation[{_quote(key)}]"
+            return f"annotation[{quote(key)}]"
         case AnnotationTest(key, operator, value):
-            return f"annotation[{_quote(key)}] {operator} {_format_value(value)}"
+            return f"annotation[{quote(key)}] {operator} {_format_value(value)}"
         case ServiceTest(node, block):
             return f"service({_format_node(node)}){_format_block(block)}"
         case EdgeTest(caller, callee, block):
@@ -202,7 +202,7 @@ def _format_term(  # noqa: C901 - one case for each kind of term
             prefix = f"rootcause.{kind}.json" if kind else "rootcause.json"
             return f"{prefix} {operator} #{json.dumps(value)}"
         case GroupTest(keyword, operator, value):
-            return f"{keyword} {operator} {_quote(value)}"
+            return f"{keyword} {operator} {quote(value)}"
         case And() | Or() | Not():  # pragma: no cover - _format handles these
             return _format(term, _LOOSEST)
 
@@ -213,7 +213,7 @@ def _format_block(block: Expression | None) -> str:
 
 def _format_node(node: NodePattern) -> str:
     parts = {"name": node.name, "type": node.type, "account.id": node.account_id}
-    named = [f"{part}: {_quote(value)}" for part, value in parts.items() if value is not None]
+    named = [f"{part}: {quote(value)}" for part, value in parts.items() if value is not None]
     return f"id({', '.join(named)})"
 
 
@@ -222,11 +222,12 @@ def _format_value(value: str | float | bool | None) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return _quote(value)
+            return quote(value)
         case _:
             return repr(value)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A string literal that stands for `text`."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
