@@ -58,10 +58,8 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
         add_histogram(self.histogram, other.histogram)
 
     def _widen(self, start: float, end: float) -> None:
-        if start < self.start:
-            self.start = start
-        if end > self.end:
-            self.end = end
+        self.start = min(self.start, start)
+        self.end = max(self.end, end)
 
     @property
     def total(self) -> int:
