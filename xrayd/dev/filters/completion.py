@@ -9,7 +9,7 @@ from typing import Any
 from xrayd.dev.filters import contexts
 from xrayd.dev.filters.contexts import Context
 from xrayd.dev.filters.errors import FilterError
-from xrayd.dev.filters.lexer import Kind, Token, tokenize
+from xrayd.dev.filters.lexer import TEXT_MAX, Kind, Token, tokenize
 from xrayd.dev.filters.parser import CAUSE_PARTS, NODE_PARTS, STRING_OPERATORS
 from xrayd.dev.filters.syntax import quote
 
@@ -41,15 +41,21 @@ def complete(
     if split is None:
         return []
     tokens, partial, start = split
-    possible = _possible(tokens, names, annotation_keys)
+    opening = partial[:1].replace("'", '"') if partial[:1] in ("'", '"', "[") else ""
     typed = partial.strip("\"'[").lower()
-    fitting = [one for one in possible if typed in one.lower()]
+    fitting = [
+        one
+        for one in _possible(tokens, names, annotation_keys)
+        if one.startswith(opening) and typed in one.lower()
+    ]
     fitting.sort(key=lambda one: not one.strip('"[').lower().startswith(typed))
     return [Candidate(one, start, cursor) for one in fitting[:CANDIDATES_MAX]]
 
 
 def _split(text: str) -> tuple[list[Token], str, int] | None:
     """The whole tokens, the unfinished rest and where that begins; None where nothing fits."""
+    if len(text) > TEXT_MAX:
+        return None
     try:
         tokens = tokenize(text)[:-1]
     except FilterError as error:

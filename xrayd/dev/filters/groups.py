@@ -47,13 +47,12 @@ class _Expansion:
                 return replace(expression, items=expanded)
             case Not(item):
                 return Not(self.expand(item, path, depth + 1))
-            case GroupTest():
-                return self._expand_group(expression, (*path, expression), depth)
-            case _:
-                self.terms += 1
-                if self.terms > EXPANDED_TERMS_MAX:
-                    raise _error(f"more than {EXPANDED_TERMS_MAX} terms", path)
-                return expression
+        self.terms += 1
+        if self.terms > EXPANDED_TERMS_MAX:
+            raise _error(f"more than {EXPANDED_TERMS_MAX} terms", path)
+        if isinstance(expression, GroupTest):
+            return self._expand_group(expression, (*path, expression), depth)
+        return expression
 
     def _expand_group(self, test: GroupTest, path: tuple[GroupTest, ...], depth: int) -> Expression:
         if any(test.value == outer.value for outer in path[:-1]):

@@ -36,7 +36,11 @@ from xrayd.dev.filters.syntax import (
 )
 
 TERMS_MAX = 100
-"""Terms put into SQL; further ones are left to the predicate. SQLite allows a depth of 1,000."""
+"""Terms put into SQL; further ones are left to the predicate. SQLite's trees may be 1,000 deep."""
+
+NESTING_MAX = 8
+"""AND, OR and NOT inside each other put into SQL. SQLite's parser has a stack of 100 symbols, of
+which a level takes about seven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,20 @@ class _Writer:
     def __init__(self) -> None:
         self.parameters: dict[str, str | float | bytes] = {}
         self._terms = 0
+        self._nesting = 0
 
     def write(self, expression: Expression, columns: _Columns) -> _Bounds:
+        if isinstance(expression, And | Or | Not):
+            if self._nesting == NESTING_MAX:
+                return _UNKNOWN
+            self._nesting += 1
+            bounds = self._write_combined(expression, columns)
+            self._nesting -= 1
+            return bounds
+        self._terms += 1
+        return self._write_term(expression, columns)
+
+    def _write_combined(self, expression: And | Or | Not, columns: _Columns) -> _Bounds:
         match expression:
             case And(items):
                 return _all([self.write(item, columns) for item in items])
@@ -152,9 +168,6 @@ class _Writer:
                 return _any([self.write(item, columns) for item in items])
             case Not(item):
                 return _not(self.write(item, columns))
-            case _:
-                self._terms += 1
-                return self._write_term(expression, columns)
 
     def _write_term(self, term: Expression, columns: _Columns) -> _Bounds:
         if self._terms > TERMS_MAX:
