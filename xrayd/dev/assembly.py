@@ -216,7 +216,7 @@ def _make_placeholders(
     for orphan in orphans:
         # In a broken cycle the parent is there, so its id is taken.
         is_cyclic = orphan.parent_id in entities
-        id_ = derive_id(trace_id, orphan.parent_id) if is_cyclic else orphan.parent_id
+        id_ = derive_id(trace_id, f"above {orphan.id}") if is_cyclic else orphan.parent_id
         groups.setdefault(id_, []).append(orphan)
     placeholders: list[Entity] = []
     for id_, group in groups.items():
