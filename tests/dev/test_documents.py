@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrayd.dev.documents import (
@@ -295,6 +295,7 @@ any_documents = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.text(),

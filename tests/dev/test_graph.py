@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_strategies import (
     START,
@@ -232,6 +232,7 @@ def test_histograms_are_milliseconds_in_order_and_bounded():
     assert rendered[0] == {"Value": 0.0, "Count": 2}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 10**9), st.integers(1, 5)))
 def test_a_coarser_histogram_keeps_every_request_near_its_value(histogram):
     rendered = render_histogram(histogram)
@@ -246,6 +247,7 @@ def compiled(documents):
     return compile_trace(TRACE_ID, documents, now=START + 60, last_received=START)
 
 
+@settings(deadline=None)
 @given(document_lists(), st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_graph(documents, chance):
     shuffled = list(documents)
@@ -254,6 +256,7 @@ def test_any_order_of_arrival_gives_the_same_graph(documents, chance):
     assert render_services(graph_of(first)) == render_services(graph_of(second))
 
 
+@settings(deadline=None)
 @given(st.lists(document_lists(), max_size=3), st.randoms(use_true_random=False))
 def test_graphs_of_minutes_merge_into_the_graph_of_all(lists, chance):
     observed = [observe(compiled(documents)) for documents in lists]
@@ -272,6 +275,7 @@ def test_graphs_of_minutes_merge_into_the_graph_of_all(lists, chance):
     assert render_services(merged) == render_services(whole)
 
 
+@settings(deadline=None)
 @given(document_lists(), document_lists())
 def test_what_was_added_can_be_taken_out_again(kept, changed):
     graph = Graph()
@@ -290,6 +294,7 @@ def test_what_was_added_can_be_taken_out_again(kept, changed):
     assert (graph.nodes, graph.edges) == ({}, {})
 
 
+@settings(deadline=None)
 @given(document_lists())
 def test_every_statistic_adds_up(documents):
     for service in render_services(graph_of(compiled(documents))):

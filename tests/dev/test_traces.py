@@ -4,7 +4,7 @@ import json
 import random
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_strategies import (
     START,
@@ -338,6 +338,7 @@ def frozen(trace):
     return msgspec.json.encode(trace, order="deterministic")
 
 
+@settings(deadline=None)
 @given(document_lists(), st.randoms(use_true_random=False), st.booleans())
 def test_any_order_of_arrival_gives_the_same_trace(documents, chance, is_settled):
     shuffled = list(documents)
@@ -350,6 +351,7 @@ def test_any_order_of_arrival_gives_the_same_trace(documents, chance, is_settled
     assert render_trace(first) == render_trace(second)
 
 
+@settings(deadline=None)
 @given(document_lists())
 def test_nothing_is_lost_and_nothing_is_shown_twice(documents):
     trace = compile_trace(TRACE_ID, documents, now=START + 60, last_received=START)
