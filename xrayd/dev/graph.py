@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from xrayd.dev.histograms import Histogram, add_histogram, count_duration, render_histogram
-from xrayd.dev.observations import EdgeCall, Observations, Outcome, Request
+from xrayd.dev.observations import EdgeCall, Observations, ObservedService, Outcome, Request
 
 NodeKey: TypeAlias = tuple[str, str, str]
 """Name, type, account id ("" if unknown)."""
@@ -45,7 +45,7 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
         self.seen += sign
         self.counts[item.outcome] += sign
         self._widen(item.start, item.end)
-        if item.outcome is not Outcome.IN_PROGRESS:
+        if item.outcome:
             self.total_us += sign * item.duration_us
             count_duration(self.histogram, item.duration_us, sign)
 
@@ -109,47 +109,60 @@ class Graph:
             end: Epoch seconds; what started then or later does not count.
             sign: -1 takes the same observations away again that were added before.
         """
+        services = observations.services
+        keys = [(service.name, service.type, service.account_id) for service in services]
+        mentions = [0] * len(services)
         for request in observations.requests:
             if start <= request.start < end:
-                key = self._mention(observations, request.service, sign)
-                if key in self.nodes:
-                    self.nodes[key].totals.add_one(request, sign)
+                mentions[request.service] += sign
+                self._find_node(keys[request.service]).totals.add_one(request, sign)
         for call in observations.calls:
             if start <= call.start < end:
-                source = self._mention(observations, call.source, sign)
-                target = self._mention(observations, call.target, sign)
-                edge = self.edges.setdefault((source, target, call.is_link), make_totals())
-                edge.add_one(call, sign)
-                if not edge.seen:
-                    del self.edges[source, target, call.is_link]
+                mentions[call.source] += sign
+                mentions[call.target] += sign
+                self._add_call((keys[call.source], keys[call.target], call.is_link), call, sign)
+        for service, key, count in zip(services, keys, mentions, strict=True):
+            if count:
+                self._mention(key, service, count)
 
     def merge(self, other: Graph) -> None:
         """Count all that `other` counted."""
         for key, node in other.nodes.items():
-            mine = self.nodes.get(key)
-            if mine is None:
-                mine = self.nodes[key] = NodeTotals(0, 0, 0, set(), make_totals())
+            mine = self._find_node(key)
             mine.mentions += node.mentions
             mine.active += node.active
             mine.root += node.root
             mine.names |= node.names
             mine.totals.add(node.totals)
         for edge, totals in other.edges.items():
-            self.edges.setdefault(edge, make_totals()).add(totals)
+            into = self.edges.get(edge)
+            if into is None:
+                into = self.edges[edge] = make_totals()
+            into.add(totals)
 
-    def _mention(self, observations: Observations, index: int, sign: int) -> NodeKey:
-        service = observations.services[index]
-        key = (service.name, service.type, service.account_id)
+    def _find_node(self, key: NodeKey) -> NodeTotals:
         node = self.nodes.get(key)
         if node is None:
             node = self.nodes[key] = NodeTotals(0, 0, 0, set(), make_totals())
-        node.mentions += sign
-        node.active += sign * service.is_active
-        node.root += sign * service.is_root
+        return node
+
+    def _add_call(self, key: EdgeKey, call: EdgeCall, sign: int) -> None:
+        edge = self.edges.get(key)
+        if edge is None:
+            edge = self.edges[key] = make_totals()
+        edge.add_one(call, sign)
+        if not edge.seen:
+            del self.edges[key]
+
+    def _mention(self, key: NodeKey, service: ObservedService, count: int) -> None:
+        """Note that a node is there, or was taken out again so many times (`count` below 0)."""
+        node = self._find_node(key)
+        node.mentions += count
+        node.active += count * service.is_active
+        node.root += count * service.is_root
         node.names.update(service.names)
         if not node.mentions:
             del self.nodes[key]
-        return key
 
 
 class _StoredGraph(msgspec.Struct, array_like=True, gc=False):

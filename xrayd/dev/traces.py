@@ -151,11 +151,11 @@ def _collect_annotations(entities: Iterable[Entity]) -> dict[str, list[Annotatio
     found: dict[str, dict[tuple[bool, AnnotationValue], None]] = {}
     for entity in annotated:
         for key, value in entity.annotations.items():
-            if not _ANNOTATION_KEY.fullmatch(key):
-                continue
             if isinstance(value, str) and len(value) > ANNOTATION_STRING_MAX:
                 continue
-            if key not in found and len(found) == ANNOTATION_KEYS_MAX:
+            if key not in found and (
+                len(found) == ANNOTATION_KEYS_MAX or not _ANNOTATION_KEY.fullmatch(key)
+            ):
                 continue
             # True equals 1 in Python, but not in an annotation.
             found.setdefault(key, {})[isinstance(value, bool), value] = None
