@@ -121,7 +121,7 @@ class Entity(msgspec.Struct, gc=False):
             `subsegments` are already re-nested: the documents of `children`, in that order.
         is_segment: True for segments (also inferred and placeholder ones).
         parent_id: Id of the entity it hangs on, "" for none. May name one that never arrived.
-        segment_id: Id of the segment it belongs to; a segment's own id.
+        segment_id: Id of the segment it belongs to; a segment's own id; "" below `Trace.orphans`.
         children: Subsegments directly inside, by start time. Never segments.
         inferred: A segment made up for a downstream that sent none of its own.
         placeholder: A segment made up for subsegments whose parent never arrived.

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from xrayd.dev.assembly import Assembly, assemble
+import msgspec
+
+from xrayd.dev.assembly import assemble
 from xrayd.dev.documents import normalize_trace_id
 from xrayd.dev.model import AnnotationValue, Document, Entity, Node, Trace, TraceLink
 from xrayd.dev.rootcauses import CallTree
@@ -68,9 +70,9 @@ def compile_trace(
     root = roots[0] if roots else None
     nodes, calls = find_services(segments, roots, entities)
     tree = CallTree(segments, entities, nodes)
-    has_faults = any(entity.fault for entity in entities.values())
-    has_errors = any(entity.error for entity in entities.values())
-    start, end = _find_span(parts)
+    survey = _survey(entities.values())
+    start = min((entity.start for entity in segments or parts.orphans), default=0.0)
+    sent = [segment for segment in segments if not segment.inferred]
     return Trace(
         id=trace_id,
         revision=len(documents) if revision is None else revision,
@@ -82,36 +84,45 @@ def compile_trace(
         calls=calls,
         links=_collect_links(trace_id, nodes, entities),
         start=start,
-        end=end,
+        end=max(start, survey.end),
         response_time=None if root is None else root.duration,
-        is_partial=_is_partial(parts),
+        is_partial=survey.is_partial or bool(parts.orphans) or root is None,
         has_fault=root is not None and root.fault,
         has_error=root is not None and root.error,
         has_throttle=any(segment.throttle for segment in segments),
         annotations=_collect_annotations(entities.values()),
-        users=_find_distinct(segment.document.user for segment in segments),
-        resource_arns=_collect_arns(segments),
-        instance_ids=_collect_aws(segments, ("ec2", "instance_id")),
+        users=_find_distinct(segment.document.user for segment in sent),
+        resource_arns=_collect_arns(sent),
+        instance_ids=_collect_aws(sent, ("ec2", "instance_id")),
         availability_zones=_collect_aws(
-            segments, ("ec2", "availability_zone"), ("ecs", "availability_zone")
+            sent, ("ec2", "availability_zone"), ("ecs", "availability_zone")
         ),
-        fault_causes=tree.find_faults(roots, "fault") if has_faults else [],
-        error_causes=tree.find_faults(roots, "error") if has_errors else [],
+        fault_causes=tree.find_faults(roots, "fault") if survey.has_faults else [],
+        error_causes=tree.find_faults(roots, "error") if survey.has_errors else [],
         response_time_causes=tree.find_slowness(root, slow_s) if root is not None else [],
     )
 
 
-def _find_span(parts: Assembly) -> tuple[float, float]:
-    """The earliest start of a segment, and the latest end of anything."""
-    start = min((entity.start for entity in parts.segments or parts.orphans), default=0.0)
-    ends = [end for entity in parts.entities.values() if (end := entity.end) is not None]
-    return start, max(start, *ends) if ends else start
+class _Survey(msgspec.Struct, gc=False):
+    """What one look at every entity tells: the latest end, and whether any is so."""
+
+    end: float = 0.0
+    is_partial: bool = False
+    has_faults: bool = False
+    has_errors: bool = False
 
 
-def _is_partial(parts: Assembly) -> bool:
-    if parts.orphans or not parts.roots:
-        return True
-    return any(entity.placeholder or entity.in_progress for entity in parts.entities.values())
+def _survey(entities: Iterable[Entity]) -> _Survey:
+    found = _Survey()
+    for entity in entities:
+        end = entity.end
+        if end is None or entity.placeholder:
+            found.is_partial = True
+        if end is not None and end > found.end:
+            found.end = end
+        found.has_faults |= entity.fault
+        found.has_errors |= entity.error
+    return found
 
 
 def _find_distinct(values: Iterable[T | None]) -> list[T]:
