@@ -17,7 +17,7 @@ import msgspec
 from xrayd.dev.filters import sql
 from xrayd.dev.model import Trace
 from xrayd.dev.observations import Observations, encode_observations, observe
-from xrayd.dev.rollups import EVERYTHING, Rollups, decode
+from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, Rollups, decode
 from xrayd.dev.store import Store, StoredTrace, load_by_id, load_by_number
 from xrayd.dev.summary import summarize
 from xrayd.dev.totals import Counters
@@ -85,10 +85,10 @@ def compile_due(
     done = 0
     with store.compiling:
         while done < limit:
-            size = min(BATCH_TRACES, limit - done)
-            compiled = _compile_batch(store, groups, counters, now, size)
+            compiled = _compile_batch(store, groups, counters, now, min(BATCH_TRACES, limit - done))
             done += compiled
-            if compiled < size or time.monotonic() >= until:
+            # not before nothing is left: compiling a trace can make others due
+            if compiled == 0 or time.monotonic() >= until:
                 break
     return done
 
@@ -132,14 +132,15 @@ def _compile_batch(
         for one in compiled:
             _replace(connection, one, is_known=one.number in before, now=now)
         connection.executemany("INSERT OR REPLACE INTO rollup VALUES (?, ?, ?)", sums)
-    names = {group.arn: group.name for group in groups}
+    names = {EVERYTHING: DEFAULT_GROUP, **{group.arn: group.name for group in groups}}
     for one in compiled:
         known = before.get(one.number)
+        counted = [] if known is None else [EVERYTHING, *known.groups]
         counters.add(
             one.observations,
-            [names[arn] for arn in one.groups],
+            [names[arn] for arn in (EVERYTHING, *one.groups)],
             None if known is None else known.observations,
-            [] if known is None else [names[arn] for arn in known.groups if arn in names],
+            [names[arn] for arn in counted if arn in names],
         )
     return len(compiled)
 
@@ -207,16 +208,18 @@ def _replace(connection: sqlite3.Connection, one: _Compiled, *, is_known: bool, 
         [(linked, number) for linked in one.links],
     )
     connection.execute("INSERT OR REPLACE INTO summary VALUES (?, ?, ?, ?)", (number, *one.summary))
+    # traces that name this one may draw their edge from it now: where it has changed, lest two
+    # that name each other go on for ever
     connection.execute(
-        "UPDATE arrival SET due_at = ? WHERE trace_id = ? AND revision = ?",
+        """UPDATE arrival SET due_at = ? WHERE due_at IS NULL AND trace_id IN
+        (SELECT trace_id FROM link WHERE linked_xray_id = ?)
+        AND (SELECT compiled < ? FROM arrival WHERE trace_id = ?)""",
+        (now, one.id, one.revision, number),
+    )
+    connection.execute(
+        "UPDATE arrival SET compiled = revision, due_at = ? WHERE trace_id = ? AND revision = ?",
         (one.due_at, number, one.revision),
     )
-    if not is_known:  # traces that name this one can draw their edge from it now
-        connection.execute(
-            """UPDATE arrival SET due_at = ? WHERE due_at IS NULL AND trace_id IN
-            (SELECT trace_id FROM link WHERE linked_xray_id = ?)""",
-            (now, one.id),
-        )
 
 
 FORGET_INDEX = (

@@ -15,8 +15,11 @@ from xrayd.dev.graph import Graph, decode_graph, encode_graph
 from xrayd.dev.observations import MINUTE_S, Observations, decode_observations
 from xrayd.errors import StoreError
 
+DEFAULT_GROUP = "Default"
+"""The group of all traces: always there, without a filter, not to be deleted."""
+
 EVERYTHING = ""
-"""The key of the group of all traces; other groups' keys are their ARNs."""
+"""The key of its sums; those of other groups have the group's ARN."""
 
 PART_TRACES_MAX = 5000
 """Traces looked at one by one for a part of a minute."""

@@ -28,12 +28,14 @@ def _columns(columns: Mapping[str, str]) -> str:
 
 _TABLES = (
     # one row for each trace any document of which arrived, when that was last, and how many there
-    # were; `due_at`: from when on it is to be compiled, NULL when it needs no compiling
+    # were; `compiled`: how many of them its index is made of; `due_at`: from when on it is to be
+    # compiled, NULL when it needs no compiling
     """CREATE TABLE arrival (
         trace_id INTEGER PRIMARY KEY,
         xray_id TEXT NOT NULL UNIQUE,
         touched_at REAL NOT NULL,
         revision INTEGER NOT NULL,
+        compiled INTEGER NOT NULL DEFAULT 0,
         due_at REAL
     )""",
     "CREATE INDEX arrival_due ON arrival (due_at) WHERE due_at IS NOT NULL",

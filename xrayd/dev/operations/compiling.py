@@ -6,7 +6,8 @@ from xrayd.dev.backend import Backend
 from xrayd.dev.compiling import GroupFilter, compile_due, count_due
 from xrayd.dev.filters.errors import FilterError
 from xrayd.dev.filters.evaluate import compile_filter
-from xrayd.dev.operations.groups import DEFAULT_GROUP, expressions_of, load_groups
+from xrayd.dev.operations.groups import expressions_of, load_groups
+from xrayd.dev.rollups import DEFAULT_GROUP
 
 READ_DUE_MAX = 2000
 """Due traces that a read compiles before it looks; where there are more, documents arrive faster

@@ -16,9 +16,9 @@ from xrayd.dev.graph import Graph, render_services
 from xrayd.dev.model import Trace
 from xrayd.dev.observations import MINUTE_S, Observations, observe
 from xrayd.dev.operations.compiling import compile_for_reading
-from xrayd.dev.operations.groups import DEFAULT_GROUP, Group, find_optional_group
+from xrayd.dev.operations.groups import Group, find_optional_group
 from xrayd.dev.operations.traces import load_compiled, window_of
-from xrayd.dev.rollups import EVERYTHING, read_graphs, read_observations
+from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, read_graphs, read_observations
 from xrayd.dev.timeseries import (
     EdgeSelector,
     NodeSelector,

@@ -17,10 +17,8 @@ from xrayd.dev.filters.errors import FilterError
 from xrayd.dev.filters.parser import parse
 from xrayd.dev.operations.tags import TAGS, put_first_tags
 from xrayd.dev.resources import Kind, Resources, changing_resources, reading_resources
+from xrayd.dev.rollups import DEFAULT_GROUP
 from xrayd.dev.tokens import page
-
-DEFAULT_GROUP = "Default"
-"""The group of all traces: always there, without a filter, not to be deleted."""
 
 GROUPS_MAX = 25
 """Groups of one account beside the default one (AWS X-Ray endpoints and quotas)."""
