@@ -40,7 +40,7 @@ TERMS_MAX = 100
 
 NESTING_MAX = 8
 """AND, OR and NOT inside each other put into SQL. SQLite's parser has a stack of 100 symbols, of
-which a level takes about seven."""
+which a level takes up to five, and the query around it needs some too."""
 
 
 @dataclass(frozen=True, slots=True)
