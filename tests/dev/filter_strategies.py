@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from filter_traces import compile_documents, http, segment
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from xrayd.dev.filters import contexts
@@ -23,6 +24,9 @@ from xrayd.dev.filters.syntax import (
     ServiceTest,
     StringTest,
 )
+
+# The machine may be busy: no example is wrong for taking long.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NAMES = ["api", "web", "DynamoDB", "users", "x y"]
 TYPES = ["", "client", "remote", "AWS::EC2::Instance", "AWS::DynamoDB", "AWS::DynamoDB::Table"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from filter_strategies import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ def test_every_keyword_offered_can_stand_there(text):
             assert parse(f"{text}{candidate}{' }' if '{' in text else ''}")
 
 
+@unhurried
 @given(st.text(alphabet="ok service(id){\"'#[]}=,:.! annotation"), st.integers(0, 30))
 def test_any_text_can_be_completed(text, cursor):
     for candidate in complete(text, min(cursor, len(text)), NAMES, KEYS):

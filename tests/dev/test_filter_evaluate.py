@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from filter_strategies import GROUPS, expressions, traces
+from filter_strategies import GROUPS, expressions, traces, unhurried
 from filter_traces import compile_documents, failure, http, segment, subsegment
 from hypothesis import given
 
@@ -47,6 +47,11 @@ def test_a_trace_without_a_root_is_neither_ok_nor_at_fault():
     # The placeholder that stands in for the missing root has nothing of its own to tell.
     trace = compile_documents(waiting)
     check(trace, true=["partial", "!fault"], false=["responsetime", "http.status", "http.url"])
+
+
+def test_a_service_that_stands_in_for_a_missing_one_is_partial():
+    trace = compile_documents(subsegment("work", 2, parent=1))
+    check(trace, true=["service() { partial ok }"], false=["service() { !partial }"])
 
 
 def test_partial_and_inferred():
@@ -478,6 +483,7 @@ def test_the_largest_expressions_still_evaluate(text):
     check(compile_documents(segment()), true=[text])
 
 
+@unhurried
 @given(expressions, traces())
 def test_every_expression_gives_true_or_false(expression, trace):
     matches = compile_filter(format_expression(expression), GROUPS).matches
@@ -485,6 +491,7 @@ def test_every_expression_gives_true_or_false(expression, trace):
     assert type(matches(trace)) is bool
 
 
+@unhurried
 @given(expressions, traces())
 def test_not_is_the_opposite(expression, trace):
     text = format_expression(expression)

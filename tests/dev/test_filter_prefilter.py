@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from filter_strategies import GROUPS, combined, expressions, indexed_terms, traces
+from filter_strategies import GROUPS, combined, expressions, indexed_terms, traces, unhurried
 from filter_traces import compile_documents, http, segment, subsegment
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,11 +58,13 @@ def check(expression_text, indexed):
     return condition
 
 
+@unhurried
 @given(expressions, st.lists(traces(), min_size=1, max_size=3))
 def test_sql_never_leaves_out_a_trace_that_matches(expression, indexed):
     check(format_expression(expression), indexed)
 
 
+@unhurried
 @given(combined(indexed_terms), st.lists(traces(), min_size=1, max_size=3))
 def test_sql_that_claims_to_be_exact_selects_what_matches(expression, indexed):
     check(format_expression(expression), indexed)
@@ -99,6 +101,7 @@ SEVERAL = [
         ("http.status != 200", [1]),
         ("!http.status = 500", [0, 2, 3]),
         ("http.method = GET", [1]),
+        ("http.method = get", [1]),
         ('http.url CONTAINS ""', [3]),
         ('http.url CONTAINS "a\x00b"', [3]),
         ('http.url ENDSWITH "\x00b%_é"', [3]),
@@ -138,6 +141,32 @@ def test_sql_alone_decides(text, found):
     condition = check(text, SEVERAL)
     assert condition.exact
     assert select(SEVERAL, condition) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ('edge("api", "backend") { fault responsetime = 4 http.status = 503 }', True),
+        ('edge("api", "backend") { ok }', False),
+        ('edge("api", "backend") { responsetime = 3 }', False),
+        ('service("backend") { ok responsetime = 3 http.status = 200 }', True),
+        ('service("backend") { fault }', False),
+        ('service("backend") { duration = 3.5 }', True),
+        ("edge(,) { error }", False),
+        ("edge(,) { !fault }", False),
+        ("edge(,) { fault = false }", False),
+    ],
+)
+def test_sql_tells_a_call_from_what_it_led_to(text, is_found):
+    trace = compile_documents(
+        segment("api", fault=True, end=5),
+        subsegment("x", 2, parent=1, namespace="remote", end=4, fault=True, http=http(status=503)),
+        segment("backend", 3, parent=2, end=3, http=http(status=200)),
+        subsegment("late", 4, parent=3, start=3, end=3.5),
+    )
+    condition = check(text, [trace])
+    assert condition.exact
+    assert select([trace], condition) == ([0] if is_found else [])
 
 
 @pytest.mark.parametrize(

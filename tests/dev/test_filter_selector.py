@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from filter_strategies import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def refusal(text):
     return None
 
 
+@unhurried
 @given(st.text())
 def test_random_text_is_refused_as_a_filter_error(text):
     error = refusal(text)

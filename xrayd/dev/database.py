@@ -67,6 +67,8 @@ class Database:
         self.notice: str | None = None
         self._writing = threading.Lock()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers_made = 0
+        self._is_closed = False
         self._open: list[sqlite3.Connection] = []
         self._lock_file: int | None = None
         try:
@@ -97,19 +99,17 @@ class Database:
             StoreError: the write failed; nothing of it is kept.
         """
         with self._writing:
+            self._check_open()
             connection = self._writer
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                with suppress(sqlite3.Error):
-                    if connection.in_transaction:
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:  # SQLite ends it itself where the disk is full
                         connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
                 raise _explain(error) from error
 
     @contextmanager
@@ -152,8 +152,12 @@ class Database:
     def close(self) -> None:
         """Write everything to the file and let go of it. Safe to call twice."""
         with self._writing:
-            if self._lock_file is not None and self._open:
-                with suppress(sqlite3.Error):
+            self._is_closed = True
+            if self._readers_made and self._open:
+                # a connection must not be closed while it is reading
+                with suppress(queue.Empty, sqlite3.Error):
+                    for _ in range(self._readers_made):
+                        self._readers.get(timeout=READ_S_MAX)
                     schema.mark(self._writer, clean=True)
             for connection in reversed(self._open):
                 with suppress(sqlite3.Error):
@@ -163,7 +167,12 @@ class Database:
                 os.close(self._lock_file)
                 self._lock_file = None
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreError("the store is closed")
+
     def _borrow(self) -> sqlite3.Connection:
+        self._check_open()
         if self.is_in_memory:
             if not self._writing.acquire(timeout=READ_S_MAX):
                 raise BusyError("the store is busy")
@@ -190,6 +199,7 @@ class Database:
             reader = self._connect(READER_CACHE_KIB)
             reader.execute("PRAGMA query_only = ON")
             self._readers.put(reader)
+            self._readers_made += 1
 
     def _move_aside_if_unusable(self, path: Path) -> str | None:
         try:

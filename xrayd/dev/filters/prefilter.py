@@ -40,7 +40,7 @@ TERMS_MAX = 100
 
 NESTING_MAX = 8
 """AND, OR and NOT inside each other put into SQL. SQLite's parser has a stack of 100 symbols, of
-which a level takes about seven."""
+which a level takes up to five, and the query around it needs some too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +232,15 @@ class _Writer:
     def _write_annotation(self, test: AnnotationTest) -> _Bounds:
         key = self._compare_text("a.key", "=", test.key)
         match test.value:
-            case _ if test.operator is None:
+            case None:
                 value = _exactly("a.boolean_value IS NOT 0")
-            case bool():
-                expected = test.value is (test.operator == "=")
+            case bool(expected):
+                expected = expected is (test.operator == "=")
                 value = _exactly(f"a.boolean_value = {int(expected)}")
-            case str():
-                value = self._compare_text("a.string_value", str(test.operator), test.value)
-            case _:
-                value = _exactly(f"a.number_value {test.operator} {self._bind(test.value or 0.0)}")
+            case str(text):
+                value = self._compare_text("a.string_value", str(test.operator), text)
+            case number:
+                value = _exactly(f"a.number_value {test.operator} {self._bind(number)}")
         return _exists("annotation AS a", [], _all([key, value]))
 
     def _write_service(self, test: ServiceTest) -> _Bounds:
