@@ -15,6 +15,7 @@ from xrayd import __version__
 from xrayd.errors import FailureKind, UpstreamError
 from xrayd.net.credentials import Identity
 from xrayd.net.signing import Signer
+from xrayd.net.transport import AnswerTooLarge
 from xrayd.relay.delivery import Answer
 
 
@@ -78,7 +79,9 @@ class XRayClient:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise UpstreamError(failure_kind(error), str(error)) from error
-        return _to_answer(response, await response.aread(), time.time())
+        # Raw: nothing was asked for compressed, and httpx would inflate without a bound.
+        raw = b"".join([part async for part in response.aiter_raw()])
+        return _to_answer(response, raw, time.time())
 
     def correct_clock(self, answer: Answer) -> None:
         """Sign with the service's clock from now on, taken from an answer's Date."""
@@ -118,6 +121,8 @@ def failure_kind(error: BaseException) -> FailureKind:
         return FailureKind.TIMEOUT
     if isinstance(error, httpx.ProxyError):
         return FailureKind.PROXY
+    if isinstance(error, AnswerTooLarge):
+        return FailureKind.TOO_LARGE
     cause = error.__cause__
     if isinstance(cause, ConnectionRefusedError):
         return FailureKind.REFUSED
