@@ -187,8 +187,10 @@ class _Connection(asyncio.Protocol):
             self.close()
         self.idle_since = self._loop.time()
         status = self._parser.get_status_code()
-        stream = httpx.ByteStream(b"".join(self._body))
-        self._waiter.set_result(httpx.Response(status, headers=self._headers, stream=stream))
+        content = b"".join(self._body)
+        # Never decoded: xrayd asks for no compression, and a bomb is only bytes this way.
+        headers = [pair for pair in self._headers if pair[0].lower() != b"content-encoding"]
+        self._waiter.set_result(httpx.Response(status, headers=headers, content=content))
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
