@@ -17,7 +17,15 @@ class Inode:
         self.number = number
         self.data = bytearray()
         self.durable = b""
+        self.dropped: list[tuple[int, int]] = []
+        """What the kernel takes for written though it is not: a sync of it has failed."""
         self.locked_by: int | None = None
+
+    def what_was_written(self) -> bytes:
+        data = bytearray(self.data)
+        for start, end in self.dropped:
+            data[start:end] = bytes(len(data[start:end]))
+        return bytes(data)
 
 
 class Folder:
@@ -35,7 +43,9 @@ class MemoryDisk(Disk):
     """What `Disk` does, without a disk.
 
     Changes of names are journalled: a power loss keeps some first part of those made since the
-    last `fsync_directory`. Of data not synced, each sector is there, zero or garbage.
+    last `fsync_directory`. Of data not synced, each sector is there, zero or garbage. What could
+    not be synced once is lost, whatever a later sync says, and to sync the same open file again
+    fails the test.
     """
 
     def __init__(self, total: int = 1 << 40) -> None:
@@ -53,6 +63,7 @@ class MemoryDisk(Disk):
         self._fds = iter(range(10, 1 << 60))
         self._failures: dict[str, list] = {}
         self._torn = 0
+        self._distrusted: set[int] = set()
         self._bad: set[tuple[int, int]] = set()
 
     # What tests do to it
@@ -103,6 +114,7 @@ class MemoryDisk(Disk):
         self._journal.clear()
         self._root = self._restore(self._durable_names)
         for inode in dict.fromkeys(self._inodes(self._root)):
+            inode.data = bytearray(inode.what_was_written())
             self._age(inode, chance)
 
     # What the spool does with it
@@ -189,8 +201,14 @@ class MemoryDisk(Disk):
     def fdatasync(self, fd: int) -> None:
         inode, _ = self._node(fd)
         self.syncs += 1
-        self._may_fail("fdatasync")
-        inode.durable = bytes(inode.data)
+        assert fd not in self._distrusted, "synced again after a sync that failed"
+        try:
+            self._may_fail("fdatasync")
+        except OSError:
+            self._distrusted.add(fd)
+            inode.dropped.append((len(inode.durable), len(inode.data)))
+            raise
+        inode.durable = inode.what_was_written()
 
     def fsync_directory(self, directory: int) -> None:
         self._node(directory)
@@ -200,6 +218,7 @@ class MemoryDisk(Disk):
             self._journal.clear()
 
     def fstat(self, fd: int) -> FileState:
+        self._may_fail("fstat")
         return self._state(self._node(fd)[0])
 
     def stat(self, directory: int, name: str) -> FileState:

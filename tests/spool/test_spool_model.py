@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from contextlib import suppress
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -43,6 +44,8 @@ class SpoolMachine(RuleBasedStateMachine):
         """What must be there."""
         self.synced: set[int] = set()
         """Of these, what must be there after a power loss as well."""
+        self.unsure: set[int] = set()
+        """Of these, which were found by a process whose disk failed."""
         self.doubtful: set[bytes] = set()
         """What may be there: what a call that never returned was about."""
         self.may_be_evicted = False
@@ -118,7 +121,9 @@ class SpoolMachine(RuleBasedStateMachine):
             assert self.offered[document] in {seq, None}
             self.offered[document] = seq
 
-        self.synced = set(found) if not self.ever_faulty else self.synced & set(found)
+        # The newest file is synced when it is found, unless that fails.
+        self.unsure = set(found) - self.synced if self.ever_faulty else set()
+        self.synced = set(found) - self.unsure
         self.stored = found
         self.doubtful = set()
         self.may_be_evicted = False
@@ -167,8 +172,8 @@ class SpoolMachine(RuleBasedStateMachine):
         next_seq, faults = self.spool.figures().next_seq, self.spool.figures().faults
         try:
             seqs = self.spool.append(documents, self.now)
-        except SpoolUnavailableError as error:
-            assert self.spool.figures().degraded is error.reason
+        except SpoolUnavailableError:
+            assert self.spool.figures().degraded is not None
             assert self.ever_faulty
         except Killed:
             self.doubtful.update(documents)
@@ -217,7 +222,7 @@ class SpoolMachine(RuleBasedStateMachine):
             self.die()
             return
         if self.policy != "off" and self.spool.figures().faults == faults:
-            self.synced = set(self.stored)
+            self.synced = set(self.stored) - self.unsure
         self.forget(self.take_evictions(EvictionReason.EXPIRED, EvictionReason.SPOOL_FULL))
 
     @rule(
@@ -261,10 +266,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def stop(self) -> None:
-        try:
+        with suppress(Killed):
             self.spool.close(self.now)
-        except Killed:
-            pass
         self.die()
 
     @rule(seed=st.integers(0, 1 << 32))

@@ -89,6 +89,8 @@ class Found(msgspec.Struct):
     """Files that are damaged beyond reading, or of another version."""
     next_seq: int = 1
     """Higher than any sequence number in the files."""
+    fault: OSError | None = None
+    """Why the newest could not be put in order, if it could not."""
 
 
 def find_files(disk: Disk, directory: int, secret: bytes) -> Found:

@@ -12,7 +12,7 @@ from xrayd.spool.quarantine import Quarantine
 from xrayd.spool.record import walk
 from xrayd.spool.report import Record
 
-_OUT_OF_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_IS_GONE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE}
 
 
 class Take:
@@ -53,12 +53,12 @@ class Reader:
             Whether the file has been read to its end, and the pending records found to be lost.
 
         Raises:
-            OSError: The process has run out of files or memory. Nothing is lost.
+            OSError: The file cannot be opened now, but that may pass. Nothing is lost.
         """
         try:
             self._open(file)
         except OSError as error:
-            if error.errno in _OUT_OF_RESOURCES:
+            if error.errno not in _IS_GONE:
                 raise
             self._quarantine.move_in(file.name)
             return True, _give_up(file, range(file.first, file.end))

@@ -40,13 +40,15 @@ def recover(
             crash_point("empty-unlinked")
     if found.files:
         newest = found.files[-1]
-        with suppress(OSError):
+        try:
             if disk.stat(directory, newest.name).size > newest.size:
                 _keep_rest(disk, directory, newest.name, newest.size, quarantine)
                 crash_point("tail-copied")
             # Also if it has its trailer: the process may have died before it was synced.
             finish_file(disk, directory, newest)
             crash_point("recovered")
+        except OSError as error:
+            found.fault = error
     with suppress(OSError):
         disk.fsync_directory(directory)
     return found

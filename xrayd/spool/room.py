@@ -13,6 +13,8 @@ from xrayd.spool.shelf import Shelf
 FREE_BYTES_MIN: Final = 256 * 1024 * 1024
 FREE_SHARE_MIN: Final = 0.05
 SPACE_CHECK_S: Final = 0.1
+_MARGIN_BYTES: Final = 1024 * 1024
+"""File systems run out before they say so."""
 
 
 class Room:
@@ -63,6 +65,16 @@ class Room:
             floor = min(FREE_BYTES_MIN, int(space.total * FREE_SHARE_MIN))
         if space.free < floor and not self.free_up(directory, floor - space.free):
             raise DiskLowError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def free_up_if_full(self, directory: int, size: int) -> bool:
+        """Evict files to make a write of this size possible that has found no space.
+
+        Not if there is space by all appearances: what is used up then, a quota or the inodes, a
+        file less would hardly give back.
+        """
+        free = self._disk.space(directory).free
+        short = size + _MARGIN_BYTES - free
+        return short > 0 and self.free_up(directory, min(size, short))
 
     def free_up(self, directory: int, size: int) -> bool:
         """Evict files to free so many bytes of disk; returns whether that was possible.

@@ -186,7 +186,9 @@ class Spool:
     def read(self, from_seq: int, documents_max: int, bytes_max: int) -> list[Record]:
         """Read unacknowledged records in order, beginning with the first not below `from_seq`.
 
-        Records found to be damaged are left out, and show up among the evictions.
+        Records found to be damaged are left out, and show up among the evictions. A file that
+        cannot be opened at the moment is passed over: its records stay pending, to be had by
+        reading from the beginning another time.
 
         Args:
             from_seq: After a call that returned records: one past the last one's number.
@@ -194,8 +196,7 @@ class Spool:
             bytes_max: The most bytes of documents to return, unless the first record is larger.
 
         Returns:
-            The records; none only if there are none from `from_seq` on, or if the process has run
-            out of files to open.
+            The records; none only if there are none to be had from `from_seq` on.
         """
         take = Take(documents_max, bytes_max)
         corrupt_before = self._shelf.corrupt_records
@@ -207,7 +208,7 @@ class Spool:
                 at_end, lost = self._shelf.home.reader.read(file, from_seq, take)
             except OSError as error:
                 self._shelf.fault = error
-                break
+                continue
             if lost:
                 self._shelf.note_corrupt(lost)
                 self._shelf.remove_finished([file])
@@ -289,7 +290,7 @@ class Spool:
             home.close()
             why = os.strerror(error.errno or 0)
             raise ConfigError(f"spool directory {self._path} cannot be read: {why}") from error
-        self._shelf.files = found.files
+        self._shelf.files, self._shelf.fault = found.files, found.fault
         self._next_seq = max(self._next_seq, found.next_seq)
         if state is not None:
             mark_done(found.files, state)
@@ -356,7 +357,7 @@ class Spool:
             if self._writer.file is None:
                 self._note(error, now)
                 self._begin_file(size, now)
-            elif not self._room.free_up(self._writer.directory, size):
+            elif not self._room.free_up_if_full(self._writer.directory, size):
                 raise
             self._writer.append(documents, self._next_seq, now)
         if self._policy == "batch":
