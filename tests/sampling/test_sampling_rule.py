@@ -12,6 +12,7 @@ from xrayd.sampling.rule import (
     default_record,
     encode_rules,
     in_order,
+    read_record,
 )
 
 WIRE_NAMES = [
@@ -123,7 +124,17 @@ def test_upstream_may_send_unknown_fields_integral_floats_nulls_and_single_bad_r
     assert record.sampling_rule == rule("a", priority=10_000, fixed_rate=1.0, reservoir_size=2)
 
 
-@pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b"{}", b'{"SamplingRuleRecords": 3}'])
+@pytest.mark.parametrize(
+    "answer", [b"", b"<html>", b"[]", b"{}", b'{"SamplingRuleRecords": 3}', b"[" * 100_000]
+)
 def test_what_is_no_rules_answer_is_said_to_be_none(answer):
     with pytest.raises(AnswerError, match="GetSamplingRules answer"):
         decode_rules(answer)
+
+
+def test_numbers_no_client_could_read_are_not_passed_on():
+    raw = {"RuleName": "a", "FixedRate": 5, "Priority": 1e300, "ReservoirSize": 10**400}
+    record = read_record({"SamplingRule": raw, "CreatedAt": float("inf")})
+    encode_rules([record])
+    assert record.created_at == 0.0
+    assert (record.sampling_rule.fixed_rate, record.sampling_rule.reservoir_size) == (1.0, 0)

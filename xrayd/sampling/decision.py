@@ -33,6 +33,7 @@ ours to rewrite.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -47,13 +48,16 @@ from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
 from xrayd.sampling.verdicts import (
     HOLD,
     KEEP,
+    RANDOM_PART,
     Action,
     Verdict,
     VerdictTable,
-    passes_rate,
+    least_kept,
     trace_key,
 )
 from xrayd.sampling.windows import Counts
+
+_NOTHING, _BORROWED = Draw.NOTHING, Draw.BORROWED
 
 _TICK_MAX_S = 2.0
 """What one look at the clock can add to the time that holds and verdicts live by.
@@ -89,11 +93,11 @@ class Release(Struct, frozen=True):
 class _Rule:
     """A rule at work: its rate in force, its reservoir and its statistics since the last report."""
 
-    __slots__ = ("counts", "drop", "is_reported", "rate", "reservoir", "rule")
+    __slots__ = ("counts", "drop", "least", "reservoir", "rule")
 
     def __init__(self, rule: SamplingRule) -> None:
         self.rule = rule
-        self.rate = rule.fixed_rate
+        self.least = least_kept(rule.fixed_rate)
         self.reservoir = Reservoir(rule.reservoir_size)
         self.counts = Counts()
         self.drop = Verdict(Action.DROP, rule.rule_name)
@@ -101,16 +105,20 @@ class _Rule:
     def follow(self, rule: SamplingRule) -> None:
         """Take over a changed definition; a rate AWS set stays unless the rule's own changed."""
         if rule.fixed_rate != self.rule.fixed_rate:
-            self.rate = rule.fixed_rate
+            self.least = least_kept(rule.fixed_rate)
         self.rule = rule
         self.reservoir.resize(rule.reservoir_size)
 
     def judge(self, key: str, now: float) -> Verdict:
         """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
         draw = self.reservoir.draw(now)
-        if draw is Draw.NOTHING and not passes_rate(key, self.rate):
+        if draw is _NOTHING and key[RANDOM_PART] < self.least:
             return self.drop
-        self.counts.add(1, 1, draw is Draw.BORROWED)
+        counts = self.counts
+        counts.requests += 1
+        counts.sampled += 1
+        if draw is _BORROWED:
+            counts.borrowed += 1
         return KEEP
 
 
@@ -167,7 +175,8 @@ class Sampler:
         self.held_documents = 0
         self.held_bytes = 0
         self._client_id = client_id
-        self._apply = apply
+        self._is_off = apply is Apply.OFF
+        self._is_undecided = apply is Apply.UNDECIDED
         self._hold_s = hold_s
         self._documents_max = hold_documents_max
         self._bytes_max = hold_bytes_max
@@ -177,7 +186,7 @@ class Sampler:
         self._releases: list[Release] = []
         self._rules: dict[str, _Rule] = {}
         self._matcher = Matcher((), Dialect.DAEMON)
-        self._now: float | None = None
+        self._now = math.inf
         self._elapsed = 0.0
 
     def load_rules(self, rules: Iterable[SamplingRule]) -> None:
@@ -209,7 +218,7 @@ class Sampler:
             rule = self._rules.get(target.rule_name)
             if rule is None:
                 continue
-            rule.rate = target.fixed_rate
+            rule.least = least_kept(target.fixed_rate)
             quota, ttl = target.reservoir_quota, target.reservoir_quota_ttl
             if isinstance(quota, int) and isinstance(ttl, int):
                 rule.reservoir.load(quota, ttl, now)
@@ -226,7 +235,7 @@ class Sampler:
             Keep, drop, or hold: the last until a `Release` for its trace. Other documents of the
             trace that were held before are released by `take_releases`, never here.
         """
-        if self._apply is Apply.OFF:
+        if self._is_off:
             return KEEP
         key = trace_key(document.trace_id)
         if key is None:
@@ -235,17 +244,17 @@ class Sampler:
         verdict = self._verdicts.get(key, elapsed)
         if verdict is None:
             verdict = self._decide_new(key, document, size_bytes, now)
-        if verdict.action is Action.DROP:
+        if verdict is not KEEP and verdict is not HOLD:
             self._count_out(verdict, 1)
         return verdict
 
     def decide_otlp(self, document: OtlpDocument, now: float) -> Verdict:
         """What is to become of an OTLP payload: keep or drop, never hold."""
-        if self._apply is Apply.OFF or not document.is_sampled:
+        if self._is_off or not document.is_sampled:
             return KEEP
         self._tick(now)
         verdicts = [self._decide_otlp_trace(trace_id, now) for trace_id in document.trace_ids]
-        drops = [verdict for verdict in verdicts if verdict.action is Action.DROP]
+        drops = [verdict for verdict in verdicts if verdict is not KEEP]
         if not drops or len(drops) < len(verdicts):
             return KEEP
         self._count_out(drops[0], 1)
@@ -266,11 +275,11 @@ class Sampler:
         return releases
 
     def _decide_new(self, key: str, document: Document, size_bytes: int, now: float) -> Verdict:
-        if not self._rules or (self._apply is Apply.UNDECIDED and document.sdk_rule):
+        if not self._rules or (self._is_undecided and document.sdk_rule):
             return self._settle(key, KEEP)
-        held = self._held.get(key) or _Held(self._elapsed)
+        held = self._held.get(key)
         is_root = document.type is None and not document.parent_id
-        if is_root and held.condemned_by is None:
+        if is_root and (held is None or held.condemned_by is None):
             values = (
                 document.name,
                 document.origin,
@@ -280,14 +289,16 @@ class Sampler:
                 document.resource_arn,
             )
             if document.in_progress:
+                held = held or _Held(self._elapsed)
                 held.root = values
             else:
                 rule = self._match(values)
                 verdict = KEEP if rule is None else rule.judge(key, now)
-                if verdict is KEEP or self._apply is Apply.ALL:
+                if verdict is KEEP or not self._is_undecided:
                     return self._settle(key, verdict)
+                held = held or _Held(self._elapsed)
                 held.condemned_by = rule
-        return self._hold(key, held, size_bytes, now)
+        return self._hold(key, held or _Held(self._elapsed), size_bytes, now)
 
     def _decide_otlp_trace(self, trace_id: str, now: float) -> Verdict:
         key = trace_key(trace_id)
@@ -295,8 +306,8 @@ class Sampler:
             return KEEP
         verdict = self._verdicts.get(key, self._elapsed)
         if verdict is None:
-            is_asked = self._apply is Apply.ALL
-            verdict = self._settle(key, self._judge_default(key, now) if is_asked else KEEP)
+            verdict = KEEP if self._is_undecided else self._judge_default(key, now)
+            self._settle(key, verdict)
         return verdict
 
     def _hold(self, key: str, held: _Held, size_bytes: int, now: float) -> Verdict:
@@ -339,17 +350,17 @@ class Sampler:
 
     def _settle(self, key: str, verdict: Verdict) -> Verdict:
         """Make a verdict final: remember it, and release what was held of the trace."""
-        if verdict.action is Action.DROP:
+        if verdict is not KEEP:
             rule = self._rules.get(verdict.rule_name or "")
             if rule is not None:
                 rule.counts.requests += 1
         self._verdicts.put(key, verdict, self._elapsed)
-        held = self._held.pop(key, None)
-        if held is not None:
+        if key in self._held:
+            held = self._held.pop(key)
             self.held_documents -= held.documents
             self.held_bytes -= held.size_bytes
             self._releases.append(Release(key, verdict, held.documents, held.size_bytes))
-            if verdict.action is Action.DROP:
+            if verdict is not KEEP:
                 self._count_out(verdict, held.documents)
         return verdict
 
@@ -359,7 +370,8 @@ class Sampler:
 
     def _tick(self, now: float) -> float:
         """Seconds that have passed since the first look, by a clock that never steps."""
-        if self._now is not None and now > self._now:
-            self._elapsed += min(now - self._now, _TICK_MAX_S)
+        passed = now - self._now
+        if passed > 0:
+            self._elapsed += min(passed, _TICK_MAX_S)
         self._now = now
         return self._elapsed

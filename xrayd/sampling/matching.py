@@ -36,6 +36,8 @@ _MEMO_MAX = 1_024
 _MEMO_LONGEST = 256
 """Longer values are judged anew every time, so that the memory stays small."""
 
+_WILD = {"*", "?"}
+
 Values = tuple[str | None, str | None, str | None, str | None, str | None, str | None]
 """What is known of a request, in the order of `MATCHERS`; None where it is not."""
 
@@ -183,28 +185,34 @@ class _FieldJudge:
 
     def __init__(self, rules: tuple[SamplingRule, ...], index: int, dialect: Dialect) -> None:
         self._fold = _FOLDS[dialect]
-        self._predicates: dict[str, tuple[Callable[[str], bool], int]] = {}
         self._always = 0
+        masks: dict[str, int] = {}
         for place, rule in enumerate(rules):
             pattern = rule.matchers[index]
             if pattern == "*" or _takes_everything(rule, dialect):
                 self._always |= 1 << place
-                continue
-            predicate, mask = self._predicates.get(pattern, (None, 0))
-            self._predicates[pattern] = (
-                predicate or compile_wildcard(self._fold(pattern)),
-                mask | 1 << place,
-            )
+            else:
+                pattern = self._fold(pattern)
+                masks[pattern] = masks.get(pattern, 0) | 1 << place
+        self.is_needed = bool(masks)
+        # Paths with ids in them are new every time. Most patterns are plain or end in their only
+        # star; those cost a look-up for each length of prefix instead of a call for each pattern.
+        self._exact: dict[str, int] = {}
+        self._prefixes: dict[int, dict[str, int]] = {}
+        self._predicates: list[tuple[Callable[[str], bool], int]] = []
+        for pattern, mask in masks.items():
+            if not _WILD & set(pattern):
+                self._exact[pattern] = mask
+            elif pattern.endswith("*") and not _WILD & set(pattern[:-1]):
+                self._prefixes.setdefault(len(pattern) - 1, {})[pattern[:-1]] = mask
+            else:
+                self._predicates.append((compile_wildcard(pattern), mask))
         absent = _ABSENT[dialect].get(MATCHERS[index])
         if dialect is Dialect.SDK:
             self._absent = (1 << len(rules)) - 1
         else:
             self._absent = self._always if absent is None else self._judge_text(absent)
         self.known: dict[str | None, int] = {None: self._absent}
-
-    @property
-    def is_needed(self) -> bool:
-        return bool(self._predicates)
 
     def judge(self, value: str | None) -> int:
         if value is None:
@@ -219,8 +227,10 @@ class _FieldJudge:
 
     def _judge_text(self, value: str) -> int:
         text = self._fold(value)
-        mask = self._always
-        for predicate, rules in self._predicates.values():
+        mask = self._always | self._exact.get(text, 0)
+        for length, prefixes in self._prefixes.items():
+            mask |= prefixes.get(text[:length], 0)
+        for predicate, rules in self._predicates:
             if predicate(text):
                 mask |= rules
         return mask

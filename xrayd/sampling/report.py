@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from xrayd.errors import XraydError
-from xrayd.sampling.rule import read_number
+from xrayd.sampling.rule import parse_object, read_number
 
 COUNT_MAX = 2**31 - 1
 """The model's counts are 32-bit integers."""
@@ -200,7 +200,7 @@ def read_report(body: bytes) -> Report:
         return Report(statistics=[])
     try:
         wire = _decode_report(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError included
         return _read_slowly(_parsed(body))
     boosts = wire.SamplingBoostStatisticsDocuments
     return _report(wire.SamplingStatisticsDocuments, None if boosts is UNSET else boosts)
@@ -216,11 +216,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
     # document it was cut in. The Node SDK writes Timestamp last, so little is ever missing.
     last_document = body[: body.rfind(b"}") + 1]
     for text in (body, body + b"}", body + b"]}", body + b"}]}", last_document + b"]}"):
-        try:
-            parsed = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if isinstance(parsed, dict):
+        parsed = parse_object(text)
+        if parsed is not None:
             return parsed
     raise ReportError("The body is not a JSON object.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -20,6 +21,10 @@ DEFAULT_PRIORITY = 10_000
 
 MATCHERS = ("ServiceName", "ServiceType", "Host", "HTTPMethod", "URLPath", "ResourceARN")
 """The wire names of the fields that match a request, in the order `Matcher` and `explain` use."""
+
+
+_EXACT_MAX = 2**53
+"""Integers up to here are exact in every JSON reader."""
 
 
 class AnswerError(ValueError):
@@ -153,11 +158,10 @@ def decode_rules(answer: bytes) -> RulesPage:
     Raises:
         AnswerError: the body is not a GetSamplingRules answer at all.
     """
-    try:
-        body = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AnswerError(f"the GetSamplingRules answer is not JSON: {error}") from error
-    raw_records = body.get("SamplingRuleRecords") if isinstance(body, dict) else None
+    body = parse_object(answer)
+    if body is None:
+        raise AnswerError("the GetSamplingRules answer is not a JSON object")
+    raw_records = body.get("SamplingRuleRecords")
     if not isinstance(raw_records, list):
         raise AnswerError("the GetSamplingRules answer has no list SamplingRuleRecords")
     records = [record for raw in raw_records if (record := read_record(raw)) is not None]
@@ -217,18 +221,37 @@ def read_rule(raw: object) -> SamplingRule | None:
 
 def read_number(value: object) -> float | None:
     """A finite JSON number as float, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_integer(value: object) -> int | None:
+    """A JSON number as an integer that every JSON reader can hold, or None."""
+    number = read_number(value)
+    return None if number is None else int(min(max(number, -_EXACT_MAX), _EXACT_MAX))
+
+
+def parse_object(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, or None: something else, no JSON, or nested too deep to be meant."""
+    try:
+        parsed = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _boost(raw: object) -> SamplingRateBoost | UnsetType:
     if not isinstance(raw, dict):
         return UNSET
-    rate, minutes = read_number(raw.get("MaxRate")), read_number(raw.get("CooldownWindowMinutes"))
+    rate, minutes = read_number(raw.get("MaxRate")), read_integer(raw.get("CooldownWindowMinutes"))
     if rate is None or minutes is None:
         return UNSET
-    return SamplingRateBoost(max_rate=rate, cooldown_window_minutes=int(minutes))
+    return SamplingRateBoost(max_rate=rate, cooldown_window_minutes=minutes)
 
 
 def _text(raw: Mapping[str, object], name: str, absent: str) -> str:
@@ -237,5 +260,5 @@ def _text(raw: Mapping[str, object], name: str, absent: str) -> str:
 
 
 def _whole(raw: Mapping[str, object], name: str, absent: int) -> int:
-    value = read_number(raw.get(name))
-    return absent if value is None else int(value)
+    value = read_integer(raw.get(name))
+    return absent if value is None else value

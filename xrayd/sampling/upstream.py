@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from xrayd.sampling.report import COUNT_MAX, BoostStatistics, SamplingBoost, Statistics
-from xrayd.sampling.rule import AnswerError, read_number
+from xrayd.sampling.rule import AnswerError, parse_object, read_integer, read_number
 from xrayd.sampling.windows import Counts
 
 DOCUMENTS_MAX = 25
@@ -190,11 +190,8 @@ def read_targets(answer: bytes) -> TargetsAnswer:
     Raises:
         AnswerError: not a JSON object.
     """
-    try:
-        body = msgspec.json.decode(answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise AnswerError(f"the GetSamplingTargets answer is not JSON: {error}") from error
-    if not isinstance(body, dict):
+    body = parse_object(answer)
+    if body is None:
         raise AnswerError("the GetSamplingTargets answer is not a JSON object")
     return TargetsAnswer(
         grants={
@@ -260,13 +257,13 @@ def _grant(raw: Mapping[str, object]) -> Grant | None:
     rate = read_number(raw.get("FixedRate"))
     if rate is None:
         return None
-    quota, ttl = read_number(raw.get("ReservoirQuota")), read_number(raw.get("ReservoirQuotaTTL"))
-    interval = read_number(raw.get("Interval"))
+    quota, ttl = read_integer(raw.get("ReservoirQuota")), read_integer(raw.get("ReservoirQuotaTTL"))
+    interval = read_integer(raw.get("Interval"))
     return Grant(
         fixed_rate=min(max(rate, 0.0), 1.0),
-        quota=None if quota is None or ttl is None else max(int(quota), 0),
-        ttl=int(ttl or 0),
-        interval=10 if interval is None or interval < 1 else int(interval),
+        quota=None if quota is None or ttl is None else max(quota, 0),
+        ttl=ttl or 0,
+        interval=10 if interval is None or interval < 1 else interval,
         boost=_boost(raw.get("SamplingBoost")),
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from msgspec import Struct
 
-_SPAN = 2**56
-_RANDOM_DIGITS = 14
+RANDOM_PART = slice(-14, None)
+"""Where a trace id's last 56 bits stand in a `trace_key`."""
+
 _TRACE_ID_LENGTH = 35
 _W3C_LENGTH = 32
 
@@ -41,27 +43,21 @@ def trace_key(trace_id: str | None) -> str | None:
     key = trace_id.lower()
     if len(key) == _W3C_LENGTH:
         key = f"1-{key[:8]}-{key[8:]}"
-    if len(key) != _TRACE_ID_LENGTH or key[:2] != "1-":
-        return None
-    random_part = key[-_RANDOM_DIGITS:]
-    return key if random_part.isascii() and random_part.isalnum() else None
+    return key if len(key) == _TRACE_ID_LENGTH and key.startswith("1-") else None
 
 
-def passes_rate(key: str, fixed_rate: float) -> bool:
-    """Whether a trace is kept at a rate, by the last 56 bits of its id alone.
+def least_kept(fixed_rate: float) -> str:
+    """The least random part of a trace id that is kept at a rate: `key[RANDOM_PART:] >= least`.
 
-    The consistent probability rule of W3C Trace Context level 2 and OpenTelemetry: the same on
-    every host, and what is kept at a low rate is kept at every higher one.
+    The consistent probability rule of W3C Trace Context level 2 and OpenTelemetry: the last 56 bits
+    decide, R ≥ (1 - rate) · 2^56. The same on every host, and what is kept at a low rate is kept at
+    every higher one. Hex digits of one length and case sort like the numbers they stand for.
 
     Args:
-        key: from `trace_key`.
         fixed_rate: 0 to 1.
     """
-    try:
-        randomness = int(key[-_RANDOM_DIGITS:], 16)
-    except ValueError:
-        return True  # not hexadecimal: X-Ray refuses the document, and says so
-    return randomness >= (1 - fixed_rate) * _SPAN
+    least = math.ceil((1 - fixed_rate) * 2**56)
+    return f"{least:014x}" if least < 2**56 else "g"  # above every digit: nothing is kept
 
 
 class VerdictTable:
