@@ -7,7 +7,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.samples import (
+from sampling_samples import (
     NOW,
     OWN_ID,
     body,

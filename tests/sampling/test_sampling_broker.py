@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sampling.samples import (
+from sampling_samples import (
     NOW,
     OWN_ID,
     body,
@@ -276,10 +276,20 @@ def test_many_clients_are_one_client_and_one_call_a_round():
     assert {each["Timestamp"] for each in documents} == {int(NOW) + 10}
     assert sent(call) == {"a": (sum(range(50)), 50, 50), "b": (50, 0, 0)}
     made.report(body(row("a", A, 1)), NOW + 11)
-    assert made.due_round(NOW + 11) == []  # one is under way
-    made.absorb_targets(call, upstream_answer(), NOW + 12)
-    assert made.due_round(NOW + 19) == []
-    assert sent(made.due_round(NOW + 20)[0]) == {"a": (1, 0, 0)}
+    assert made.due_round(NOW + 25) == []  # one is under way
+    made.absorb_targets(call, upstream_answer(), NOW + 26)
+    assert sent(made.due_round(NOW + 26)[0]) == {"a": (1, 0, 0)}
+
+
+def test_there_is_one_round_an_interval():
+    made = broker(rule("a"))
+    rounds = 0
+    for second in range(100):
+        made.report(body(row("a", A, 1)), NOW + second)
+        for call in made.due_round(NOW + second):
+            rounds += 1
+            made.absorb_targets(call, upstream_answer(), NOW + second)
+    assert rounds == 10
 
 
 def test_a_round_has_as_many_calls_as_its_rules_need_at_25_each():
@@ -360,6 +370,16 @@ def test_a_rule_with_a_longer_interval_is_reported_less_often():
     assert [(turn, rows["a"]) for turn, rows in seen if "a" in rows] == [(6, (6, 0, 0))]
 
 
+def test_a_failed_report_of_a_rule_with_a_longer_interval_is_repeated_at_the_next_round():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 1)), NOW)
+    run_round(made, NOW, {**grant("a", 5), "Interval": 60})
+    made.report(body(row("a", A, 1)), NOW + 60)
+    (call,) = made.due_round(NOW + 60)
+    made.round_failed(call, NOW + 60)
+    assert sent(made.due_round(NOW + 70)[0]) == {"a": (1, 0, 0)}
+
+
 def test_counts_beyond_a_32_bit_integer_go_out_over_several_rounds():
     made = broker(rule("a"))
     most = 2**31 - 1
@@ -417,6 +437,14 @@ def test_boost_statistics_are_merged_by_rule_and_service_and_survive_a_failure()
     (again,) = made.due_round(NOW + 10)
     later = [{**each, "Timestamp": int(NOW) + 10} for each in expected]
     assert json.loads(again.body)["SamplingBoostStatisticsDocuments"] == later
+
+
+def test_boost_statistics_of_too_many_services_are_refused_for_now():
+    made = broker(rule("a"))
+    documents = [boost_document("a", f"s{number}", 1, 1, 1) for number in range(501)]
+    answer = json.loads(made.report(body(SamplingBoostStatisticsDocuments=documents), NOW))
+    assert [each["ErrorCode"] for each in answer["UnprocessedBoostStatistics"]] == ["500"]
+    assert len(made.due_round(NOW)) == 20
 
 
 def test_our_own_sampler_is_one_client_among_the_others():

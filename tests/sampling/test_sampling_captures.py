@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sampling.samples import OWN_ID
+from sampling_samples import OWN_ID
 
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.rule import decode_rules

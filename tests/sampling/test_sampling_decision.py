@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.samples import NOW, OWN_ID, body, client, rule
+from sampling_samples import NOW, OWN_ID, body, client, rule
 
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
@@ -430,7 +430,7 @@ def test_a_target_outlives_a_reload_of_the_same_rules_but_not_a_change_of_the_ra
 
 def test_the_sampler_is_a_client_of_the_broker_and_shares_its_quota():
     broker = Broker(OWN_ID, is_authority=True)
-    from sampling.samples import records, row, targets
+    from sampling_samples import records, row, targets
 
     rules = [rule("shop", url_path="/shop/*", fixed_rate=0.0, reservoir_size=4)]
     broker.absorb_rules(records(*rules), NOW)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from aws_xray_sdk.core.sampling.sampling_rule import SamplingRule as SdkRule
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.samples import rule
+from sampling_samples import rule
 
 from xrayd.sampling.matching import (
     Dialect,
@@ -284,3 +285,46 @@ def test_an_explanation_names_the_attribute_that_failed():
 )
 def test_host_and_path_are_taken_from_a_url(url, host, path):
     assert host_and_path(url) == (host, path)
+
+
+@given(
+    st.lists(st.tuples(*[patterns] * 5), max_size=4),
+    st.tuples(*[st.one_of(st.none(), texts)] * 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_sdk_dialect_agrees_with_the_x_ray_sdk_for_python_itself(rules, values):
+    names = FIELDS[:5]
+    ours = [
+        SamplingRule(
+            rule_name=f"r{place}", priority=place + 1, **dict(zip(names, each, strict=True))
+        )
+        for place, each in enumerate(rules)
+    ]
+    request = MatchRequest(**dict(zip(names, values, strict=True)))
+    service, service_type, host, method, path = values
+    asked = {
+        "service": service,
+        "service_type": service_type,
+        "host": host,
+        "method": method,
+        "path": path,
+    }
+    theirs = [
+        each.rule_name
+        for each in ours
+        if SdkRule(
+            each.rule_name,
+            each.priority,
+            each.fixed_rate,
+            each.reservoir_size,
+            each.host,
+            each.http_method,
+            each.url_path,
+            each.service_name,
+            each.service_type,
+        ).match(asked)
+    ]
+    explained = [
+        each.rule.rule_name for each in explain(request, ours, Dialect.SDK) if each.matches
+    ]
+    assert explained == theirs

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.samples import NOW, body, client, row
+from sampling_samples import NOW, body, client, row
 
 from xrayd.sampling.report import (
     Answer,

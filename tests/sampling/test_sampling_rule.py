@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sampling.samples import records, rule
+from sampling_samples import records, rule
 
 from xrayd.sampling.rule import (
     AnswerError,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sampling.samples import NOW, records, rule
+from sampling_samples import NOW, records, rule
 
 from xrayd.errors import ConfigError
 from xrayd.sampling.rule import encode_rules
@@ -27,7 +27,7 @@ LOCAL = {
 
 
 def read(content):
-    return [record.sampling_rule for record in read_rules(content, "rules.yaml", now=NOW)]
+    return [record.sampling_rule for record in read_rules(content, "rules.yaml", modified_at=NOW)]
 
 
 def complaint(content) -> str:
@@ -64,8 +64,8 @@ def test_a_file_with_only_a_default_is_enough():
     ]
 
 
-def test_records_carry_the_time_of_reading():
-    record, *_, default = read_rules(LOCAL, "f", now=NOW)
+def test_records_carry_the_files_time():
+    record, *_, default = read_rules(LOCAL, "f", modified_at=NOW)
     assert (record.created_at, record.modified_at) == (NOW, NOW)
     assert (default.created_at, default.modified_at) == (0.0, NOW)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling.samples import NOW
+from sampling_samples import NOW
 
 from xrayd.sampling.shares import HOLDERS_MAX, Shares, split_quota
 
@@ -102,6 +102,22 @@ def test_a_lowered_grant_is_taken_back_as_clients_report():
     assert poll(shares, "b", 100, NOW + 21, quota=4) <= 4
     poll(shares, "a", 100, NOW + 30, quota=4)
     assert shares.held(NOW + 30) <= 4
+
+
+def test_after_a_step_back_a_client_that_is_gone_is_not_taken_for_alive_till_its_time_comes_again():
+    shares = Shares()
+    poll(shares, "gone", 100, NOW)
+    poll(shares, "a", 100, NOW - 3600, quota=9)
+    assert shares.alive(INTERVAL, NOW - 3600) == 2
+    poll(shares, "a", 100, NOW - 3560, quota=9)
+    assert shares.alive(INTERVAL, NOW - 3560) == 1
+
+
+def test_a_share_revived_by_a_step_back_is_accounted_at_once():
+    shares = Shares()
+    assert poll(shares, "a", 100, NOW, ttl=NOW + 30) == 10
+    assert poll(shares, "b", 100, NOW + 40) == 10
+    assert poll(shares, "b", 100, NOW + 5) == 0  # the clock stepped back: a holds its ten again
 
 
 def test_there_is_a_bound_on_the_clients_remembered():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from sampling.samples import rule
+from sampling_samples import rule
 
 from xrayd.sampling.rule import default_record
 from xrayd.sampling.validation import (

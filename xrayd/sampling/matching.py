@@ -12,8 +12,7 @@
 
 `sdk` are the X-Ray SDKs for Python, Node and Go. The one for Java compares a missing field as
 `""`, so there it matches only `*`. `otel` is @opentelemetry/sampler-aws-xray, `adot` the sampler in
-the OpenTelemetry distro for Python: both read `/` where a span has no URL (a published summary says
-"no match"; their code decides).
+the OpenTelemetry distro for Python: both read `/` where a span has no URL.
 
 `daemon` is xrayd's own, for the documents it samples itself. A root segment is complete when it is
 matched, so what it lacks does not exist: a queue worker has no URL and must not fall to the first

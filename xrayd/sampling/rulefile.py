@@ -47,14 +47,15 @@ _FORMATS = (
 
 
 def read_rules(
-    content: object, origin: str, *, now: float, arn_prefix: str = ARN_PREFIX
+    content: object, origin: str, *, modified_at: float, arn_prefix: str = ARN_PREFIX
 ) -> list[SamplingRuleRecord]:
     """The rules in a file, a default rule always among them.
 
     Args:
         content: the parsed file.
         origin: the file's name, for error messages.
-        now: epoch seconds, the records' times.
+        modified_at: epoch seconds, the records' times. Take the file's: reading it again is then
+            no change that clients would fetch.
         arn_prefix: `arn:aws:xray:REGION:ACCOUNT:sampling-rule/`.
 
     Raises:
@@ -80,15 +81,15 @@ def read_rules(
     return [
         SamplingRuleRecord(
             sampling_rule=msgspec.structs.replace(rule, rule_arn=arn_prefix + rule.rule_name),
-            created_at=0.0 if rule.is_default else now,
-            modified_at=now,
+            created_at=0.0 if rule.is_default else modified_at,
+            modified_at=modified_at,
         )
         for rule in rules
     ]
 
 
 def _local_rules(content: Mapping[str, object], version: int, origin: str) -> list[SamplingRule]:
-    for name in content.keys() - {"rules", "default"}:
+    for name in sorted(content.keys() - {"rules", "default"}):
         raise ConfigError(f"{origin}: {name}: not part of a rules file; {_FORMATS}")
     listed = content.get("rules") or []
     if not isinstance(listed, list):
@@ -110,7 +111,7 @@ def _local_rule(raw: object, version: int, position: int, path: str) -> Sampling
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be an object with url_path, http_method, rate and so on")
     host_field = _HOST_FIELD[version]
-    for name in raw.keys() - _LOCAL_FIELDS - {host_field}:
+    for name in sorted(raw.keys() - _LOCAL_FIELDS - {host_field}, key=str):
         hint = f"; version {version} names it {host_field}" if name in _HOST_FIELD.values() else ""
         raise ConfigError(f"{path}.{name}: not a field of a version {version} rule{hint}")
     return SamplingRule(
@@ -183,7 +184,7 @@ def _api_rule(raw: object, place: str) -> SamplingRule:
         raise ConfigError(
             f"{place}: must be an object with RuleName, Priority, FixedRate and so on"
         )
-    for name in raw.keys() - _API_FIELDS:
+    for name in sorted(raw.keys() - _API_FIELDS, key=str):
         raise ConfigError(f"{place}.{name}: not a field of a sampling rule")
     fields = {name: value for name, value in raw.items() if value is not None}
     is_default = fields.get("RuleName") == DEFAULT_RULE_NAME
