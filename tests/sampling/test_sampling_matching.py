@@ -44,8 +44,7 @@ def reference_match(rules: list[SamplingRule], request: MatchRequest, dialect: s
         dialect, daemon_matches
     )
     for each in sorted(rules, key=lambda each: (each.priority, each.rule_name)):
-        # The distro for Python alone has no special place for the default rule.
-        if (each.rule_name == "Default" and dialect != "adot") or matches(each, request):
+        if matches(each, request):
             return each.rule_name
     return None
 

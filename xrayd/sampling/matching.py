@@ -27,7 +27,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from xrayd.sampling.rule import DEFAULT_RULE_NAME, MATCHERS, SamplingRule, in_order
+from xrayd.sampling.rule import MATCHERS, SamplingRule, in_order
 
 _MEMO_MAX = 1_024
 """Values remembered per field. A document usually costs a few dictionary look-ups."""
@@ -150,9 +150,7 @@ class Matcher:
             if (judge := _FieldJudge(self.rules, index, dialect)).is_needed
         ]
         self._attributed = sum(
-            1 << place
-            for place, rule in enumerate(self.rules)
-            if rule.attributes and not _takes_everything(rule, dialect)
+            1 << place for place, rule in enumerate(self.rules) if rule.attributes
         )
 
     def match(self, request: MatchRequest) -> SamplingRule | None:
@@ -188,7 +186,7 @@ class _FieldJudge:
         masks: dict[str, int] = {}
         for place, rule in enumerate(rules):
             pattern = rule.matchers[index]
-            if pattern == "*" or _takes_everything(rule, dialect):
+            if pattern == "*":
                 self._always |= 1 << place
             else:
                 pattern = self._fold(pattern)
@@ -317,10 +315,6 @@ _ABSENT: dict[Dialect, dict[str, str]] = {
 }
 
 
-def _takes_everything(rule: SamplingRule, dialect: Dialect) -> bool:
-    return dialect is not Dialect.ADOT and rule.rule_name == DEFAULT_RULE_NAME
-
-
 def _ignored_by(rule: SamplingRule, dialect: Dialect) -> Ignored | None:
     if rule.version != 1 and dialect is not Dialect.OTEL:
         return Ignored.VERSION
@@ -332,8 +326,6 @@ def _ignored_by(rule: SamplingRule, dialect: Dialect) -> Ignored | None:
 
 
 def _failures(rule: SamplingRule, request: MatchRequest, dialect: Dialect) -> list[FieldFailure]:
-    if _takes_everything(rule, dialect):
-        return []
     fold = _FOLDS[dialect]
     failed = []
     for name, pattern, value in zip(MATCHERS, rule.matchers, request.values, strict=True):
