@@ -214,7 +214,27 @@ class TestUnusableFiles:
         with pytest.raises(StoreError, match="cannot use the database"):
             Database(str(tmp_path))
 
-    def test_damage_found_while_running_is_an_answer(self, path):
+    def test_damage_come_upon_while_running_is_looked_for_at_the_next_start(self, path):
+        with endpoint(path) as shared:
+            shared.put(*(segment(n, n, "api", 0, user="u" * 200) for n in range(1, 200)))
+        with sqlite3.connect(path) as connection:
+            root = connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name = 'document'"
+            ).fetchone()[0]
+        connection.close()
+        with Path(path).open("r+b") as file:
+            file.seek((root - 1) * schema.PAGE_BYTES)
+            file.write(b"\xff" * schema.PAGE_BYTES)
+        with endpoint(path) as shared:
+            assert shared.api.backend.store.database.notice is None
+            status, answer = shared.post("/Traces", {"TraceIds": [trace_id(1)]})
+            assert (status, "malformed" in answer["Message"]) == (500, True)
+        with endpoint(path) as shared:
+            assert "is damaged" in shared.api.backend.store.database.notice
+            assert found(shared) == []
+        assert Path(f"{path}.damaged-1").exists()
+
+    def test_a_document_that_became_unreadable_is_an_answer(self, path):
         with endpoint(path) as shared:
             shared.put(segment(1, 1, "api", 0))
             with shared.api.backend.store.database.writing() as connection:

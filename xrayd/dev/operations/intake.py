@@ -27,15 +27,22 @@ def put_trace_segments(backend: Backend, request: Request) -> Members:
     """PutTraceSegments: stores what is good, names what is not; one bad document hurts no other."""
     accepted: list[Accepted] = []
     rejected: list[Rejected] = []
+    unsampled = metrics = 0
     for text in request["TraceSegmentDocuments"]:
-        for verdict in _verdicts(backend, text):
+        if is_otlp(text):
+            payload = read_payload(text)
+            verdicts = payload.verdicts
+            unsampled += payload.unsampled
+            metrics += text.startswith("M1")
+        else:
+            verdicts = parse_documents(text)
+        for verdict in verdicts:
             if isinstance(verdict, Accepted):
                 accepted.append(verdict)
             else:
                 rejected.append(verdict)
     touched = backend.store.add(accepted, backend.clock())
-    backend.intake.documents += len(accepted)
-    backend.intake.refused += len(rejected)
+    backend.intake.add(len(accepted), len(rejected), unsampled, metrics)
     if touched:
         backend.on_traces(touched)
     return {
@@ -43,15 +50,6 @@ def put_trace_segments(backend: Backend, request: Request) -> Members:
             {"Id": one.id, "ErrorCode": str(one.code), "Message": one.message} for one in rejected
         ]
     }
-
-
-def _verdicts(backend: Backend, text: str) -> list[Accepted | Rejected]:
-    if not is_otlp(text):
-        return parse_documents(text)
-    payload = read_payload(text)
-    backend.intake.unsampled += payload.unsampled
-    backend.intake.metrics += text.startswith("M1")
-    return payload.verdicts
 
 
 def put_telemetry_records(backend: Backend, request: Request) -> Members:
