@@ -74,11 +74,17 @@ def _run_click(name: str, line: CommandLine) -> int:
 def _run_daemon(line: CommandLine) -> int:
     from xrayd.config import load  # noqa: PLC0415
     from xrayd.net.sockets import bind  # noqa: PLC0415
+    from xrayd.systemd import listen_sockets  # noqa: PLC0415
 
     loaded = load(line.values, os.environ, line.config_path)
     config = loaded.config
-    udp = bind(config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress")
-    tcp = bind(config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress")
+    given = listen_sockets()
+    udp = given.get(socket.SOCK_DGRAM) or bind(
+        config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress"
+    )
+    tcp = given.get(socket.SOCK_STREAM) or bind(
+        config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress"
+    )
     # From here on the kernel keeps datagrams while the rest is imported.
     from xrayd import daemon, lifecycle, logs  # noqa: PLC0415
 
@@ -88,7 +94,14 @@ def _run_daemon(line: CommandLine) -> int:
     try:
         for warning in loaded.warnings:
             daemon.log.warning("%s", warning)
-        lifecycle.run_loop(daemon.run(config, daemon.Sockets(udp, tcp), writer))
+        lifecycle.run_loop(
+            daemon.run(
+                config,
+                daemon.Sockets(udp, tcp),
+                writer,
+                load_again=lambda: load(line.values, os.environ, line.config_path).config,
+            )
+        )
     finally:
         writer.stop()
     return 0
