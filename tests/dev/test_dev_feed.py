@@ -40,7 +40,7 @@ async def lines_for(store, caplog, *trace_ids):
     running = asyncio.create_task(feed.run())
     feed.note(trace_ids)
     async with asyncio.timeout(30):
-        while not caplog.messages and not running.done():
+        while not caplog.messages and not running.done():  # noqa: ASYNC110 - the log has no event
             await asyncio.sleep(0.01)
     assert not running.done(), running.exception()
     running.cancel()
