@@ -83,7 +83,7 @@ def describe(trace: Trace) -> str:
         (
             _clock_time(trace.start),
             trace.id,
-            f"{_status(trace):<9}",
+            f"{_status(trace):<12}",
             f"{_duration(trace):>8}",
             printable(" → ".join(services) or "(no service yet)", 160),
         )
