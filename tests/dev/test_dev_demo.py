@@ -2,7 +2,9 @@
 
 import json
 import random
+import re
 import time
+from pathlib import Path
 
 import pytest
 from dev_process import DevProcess
@@ -53,6 +55,31 @@ def test_every_document_of_the_shop_is_one_that_xray_takes(seed):
             (verdict,) = parse_documents(json.dumps(document))
             assert isinstance(verdict, Accepted), verdict
             assert document["end_time"] >= document["start_time"]
+
+
+def readme_lines():
+    """What the README says `xrayd dev --demo` prints."""
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert blocks[0].strip().endswith(".venv/bin/pip install . && .venv/bin/xrayd dev --demo")
+    return blocks[1].splitlines()
+
+
+def shape_of(line):
+    """A trace's line without its moment, id and duration."""
+    return re.sub(r"^\d\d:\d\d:\d\d  1-[0-9a-f]{8}-[0-9a-f]{24}  (.{12})  .{5} ms  ", r"\1|", line)
+
+
+def test_the_demo_prints_what_the_readme_shows(tmp_path):
+    shown = readme_lines()
+    with DevProcess(tmp_path, "--demo", ready="  data  ") as dev:
+        printed = [line.replace(str(dev.port), "2000") for line in dev.lines[:3]]
+        assert printed == shown[:3]
+        for requests in make_requests(seed=2, count=60):
+            dev.put(*map(json.dumps, requests))
+        for line in shown[4:]:
+            services, status = shape_of(line).split("|")[1], shape_of(line).split("|")[0]
+            dev.wait_for_line(rf"  {re.escape(status)}  .{{5}} ms  {re.escape(services)}$")
 
 
 def test_the_same_chance_makes_the_same_shop():
