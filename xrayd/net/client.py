@@ -80,9 +80,7 @@ class XRayClient:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise UpstreamError(failure_kind(error), str(error)) from error
-        # Raw: nothing was asked for compressed, and httpx would inflate without a bound.
-        raw = b"".join([part async for part in response.aiter_raw()])
-        return _to_answer(response, raw, time.time())
+        return _to_answer(response, await response.aread(), time.time())
 
     def correct_clock(self, answer: Answer) -> None:
         """Sign with the service's clock from now on, taken from an answer's Date."""
