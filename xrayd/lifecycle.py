@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self
+
+log = logging.getLogger("xrayd")
 
 
 class Group:
@@ -49,6 +52,8 @@ async def shutdown_signal(group: Group) -> str:
 
     for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
         loop.add_signal_handler(number, arrive, name)
+    if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: settings change at a restart")
     loop.set_exception_handler(lambda _, context: _crash(context))
     await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
     if group.failed.done():
