@@ -76,17 +76,19 @@ def test_a_source_that_is_down_does_not_matter_while_its_credentials_hold(
 def test_instance_metadata_that_forgets_its_token_is_asked_for_another(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
-    """E-26."""
-    with FakeImds(accepted_by=fake_xray, ttl_s=6.0) as imds:
+    """E-26: botocore holds on to what it has, so the service must refuse it first."""
+    with FakeImds(accepted_by=fake_xray) as imds:
         process = xrayd("-o=false", config=QUICK_EXIT, env={**NOBODY, **imds.environment()})
         oracle = Oracle(process, fake_xray)
         oracle.warm_up()
-        for _ in range(3):
-            imds.expire_tokens()
-            oracle.stream(2.0, 100.0)
-        assert len(imds.issued) >= 2
+        imds.expire_tokens()
+        imds.rotate()
+        imds.script(Verdict(status=401), path=imds.ROLES_PATH)
+        fake_xray.expire(imds.issued[-1].access_key)
+        oracle.stream(2.0, 100.0)
         oracle.check_recovery()
         oracle.check_nothing_lost()
+        assert len(imds.issued) >= 2
 
 
 BAD_CREDENTIALS: dict[str, Verdict] = {
