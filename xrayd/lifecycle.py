@@ -52,7 +52,7 @@ async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
 
     for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
         loop.add_signal_handler(number, arrive, name)
-    if hasattr(signal, "SIGHUP"):
+    if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
     loop.set_exception_handler(lambda _, context: _crash(context))
     await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -65,13 +65,18 @@ UNREADABLE_TRIES = 3
 
 
 class Answer(msgspec.Struct):
-    """An HTTP answer as far as a verdict needs it. `clock_off_s` is its Date minus our time."""
+    """An HTTP answer as far as a verdict needs it.
+
+    `clock_off_s` is its Date minus our time, `signed_off_s` how far from our time its request was
+    signed.
+    """
 
     status: int
     body: bytes
     error_type: str = ""
     clock_off_s: float = 0.0
     retry_after_s: float = 0.0
+    signed_off_s: float = 0.0
 
 
 def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
@@ -84,7 +89,7 @@ def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
         if any(word in text for word in _SKEW_WORDS):
             return Verdict.RESIGN, []
         # A signature is also refused where the clock is off by more than AWS's five minutes.
-        if "ignature" in text and abs(answer.clock_off_s) > 240:
+        if "ignature" in text and abs(answer.clock_off_s - answer.signed_off_s) > 240:
             return Verdict.RESIGN, []
         if any(word in text for word in _THROTTLE_WORDS):
             return Verdict.THROTTLED, []
