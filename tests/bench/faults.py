@@ -25,8 +25,8 @@ from typing import Any
 TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
 
-from conftest import XraydFactory  # noqa: E402
 from fakes.documents import document_id, make_document  # noqa: E402
+from fakes.factory import XraydFactory  # noqa: E402
 from fakes.metadata import FakeContainerCredentials  # noqa: E402
 from fakes.process import Xrayd  # noqa: E402
 from fakes.xray import FakeXRay, Reply, Request, Verdict, refuse_containing  # noqa: E402

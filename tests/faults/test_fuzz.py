@@ -12,8 +12,8 @@ import socket
 import time
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import HEADER, make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.xray import FakeXRay
 from oracle import QUICK_EXIT, Oracle

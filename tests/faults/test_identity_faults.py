@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
+from fakes.factory import XraydFactory
 from fakes.metadata import FakeContainerCredentials, FakeEcsMetadata, FakeImds, FakeSts
 from fakes.process import Xrayd
 from fakes.verdict import Verdict

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import HEADER
+from fakes.factory import XraydFactory
 from fakes.verdict import Verdict
 from fakes.xray import TRACE_SEGMENTS, FakeXRay
 from oracle import QUICK_EXIT, Oracle

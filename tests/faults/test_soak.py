@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from conftest import XraydFactory
+from fakes.factory import XraydFactory
 from fakes.verdict import Unprocessed, Verdict
 from fakes.xray import FakeXRay, throttle_above
 from oracle import QUICK_EXIT, Oracle

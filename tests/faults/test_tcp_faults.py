@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.tls import Certificates
 from fakes.verdict import Verdict

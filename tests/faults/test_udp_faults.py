@@ -6,8 +6,8 @@ import signal
 import threading
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import HEADER, make_datagram, make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay
