@@ -182,6 +182,7 @@ class Pace:
         self._chance = chance
         self._failures = 0
         self._next_at = 0.0
+        self._asked_until = 0.0
         self._rate: float | None = None
         self._rate_at = 0.0
         self._tokens = 0.0
@@ -222,7 +223,7 @@ class Pace:
             # Nothing at all got through: that measured an outage, not a limit.
             self._rate = None
         self._failures = 0
-        self._next_at = 0.0
+        self._next_at = self._asked_until  # a straggler's success does not undo a Retry-After
         self._successes = self._recent_successes(now) + 1.0
         self._successes_at = now
 
@@ -235,6 +236,8 @@ class Pace:
         over = max(0, self._failures - self._FAILURES_TO_PROBE)
         most = min(self._PROBE_MAX_S, least * 2.0 ** min(over + 1, 8))
         pause = max(least + self._chance() * (most - least), min(retry_after_s, 60.0))
+        if retry_after_s:
+            self._asked_until = max(self._asked_until, now + min(retry_after_s, 60.0))
         if self.is_probing or retry_after_s:
             self._next_at = max(self._next_at, now + pause)
         return now + pause
