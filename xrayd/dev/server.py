@@ -98,7 +98,7 @@ async def run_dev(settings: DevSettings) -> None:
             address = _reachable(settings.udp)
             chance = random.Random()  # noqa: S311 - made-up traffic
             group.start(send_demo(address, settings.udp.family, chance))
-        signal_name = await shutdown_signal(group)
+        signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
         server.stop()
         deadline = asyncio.get_running_loop().time() + _EXIT_S
@@ -120,6 +120,10 @@ async def _keep_house(api: XRayApi) -> None:
                     continue
                 retained_at = time.monotonic()
         await asyncio.sleep(_COMPILE_S)
+
+
+def _explain_hangup() -> None:
+    log.info("Nothing to reload in dev")
 
 
 def _reachable(sock: socket.socket) -> tuple[str, int]:
