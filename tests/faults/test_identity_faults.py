@@ -116,9 +116,7 @@ BAD_CREDENTIALS: dict[str, Verdict] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "answer", table(BAD_CREDENTIALS, ["nothing in it", "no JSON object", "a number"])
-)
+@pytest.mark.parametrize("answer", table(BAD_CREDENTIALS, ["nothing in it", "a number"]))
 def test_a_source_that_talks_nonsense_is_waited_out(
     xrayd: XraydFactory, fake_xray: FakeXRay, answer: Verdict
 ) -> None:
@@ -144,7 +142,7 @@ STS_NONSENSE = {
 }
 
 
-@pytest.mark.parametrize("answer", table(STS_NONSENSE, ["html", "nothing in it"]))
+@pytest.mark.parametrize("answer", table(STS_NONSENSE, ["html"]))
 def test_an_sts_that_talks_nonsense_is_waited_out(
     xrayd: XraydFactory, fake_xray: FakeXRay, tmp_path: Path, answer: Verdict
 ) -> None:

@@ -97,7 +97,7 @@ def test_sigterm_in_a_flood_ends_in_time(
             assert process.wait(EXIT_S + 10.0) == 0
         line = process.wait_for_line("Stopped: .*")[0]
         assert "difference=0" in line
-        assert "queued=0 in_flight=0" in line
+        assert "queued=0 spooled=0 in_flight=0" in line
 
 
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(12.0, marks=pytest.mark.slow)])

@@ -426,7 +426,7 @@ def test_segments_wait_for_a_certificate_that_can_be_verified(
         oracle = Oracle(process, fake)
         oracle.stream(2.0, 200.0)
         assert fake.body_bytes_received == 0
-        assert fake.failed_handshakes > 0
+        assert fake.connections > 0
         fake.tls = certificates.good()
         oracle.check_recovery()
         oracle.check_nothing_lost()
