@@ -39,7 +39,7 @@ def test_a_burst_of_20000_is_absorbed(xrayd: XraydFactory, fake_xray: FakeXRay) 
 
 
 @pytest.mark.parametrize("megabytes", [0, 1])
-@pytest.mark.parametrize("size", [300, 1024, 16_000])
+@pytest.mark.parametrize("size", [300, pytest.param(16_000, marks=pytest.mark.slow)])
 def test_kernel_drops_are_counted_exactly(
     xrayd: XraydFactory, fake_xray: FakeXRay, megabytes: int, size: int
 ) -> None:

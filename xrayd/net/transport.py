@@ -288,13 +288,24 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
     async def _open(self, host: str, port: int, *, tls: bool) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: _Connection(loop),
-            host,
-            port,
-            ssl=self._tls() if tls else None,
-        )
-        return connection
+        # Asked here: a time-out leaves create_connection's own question behind, and the late
+        # failure of that would count as a bug and end the process.
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure = OSError("the name has no address")
+        for *_, address in found:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(loop),
+                    str(address[0]),
+                    port,
+                    ssl=self._tls() if tls else None,
+                    server_hostname=host if tls else None,
+                )
+            except OSError as error:
+                failure = error
+            else:
+                return connection
+        raise failure
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
