@@ -16,7 +16,13 @@ import msgspec
 
 from xrayd.dev.filters import sql
 from xrayd.dev.model import Trace
-from xrayd.dev.observations import Observations, encode_observations, observe
+from xrayd.dev.observations import (
+    EdgeCall,
+    Observations,
+    Request,
+    encode_observations,
+    observe,
+)
 from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, REACH_S, Rollups, decode
 from xrayd.dev.store import Store, StoredTrace, load_by_id, load_by_number
 from xrayd.dev.summary import summarize
@@ -54,7 +60,7 @@ class _Compiled(NamedTuple):
     due_at: float | None
     observations: Observations
     groups: list[str]
-    index: sql.IndexRows
+    rows: sql.IndexRows
     links: list[str]
     summary: tuple[bytes, bytes, str]
 
@@ -165,7 +171,8 @@ def _compile(
 ) -> _Compiled:
     trace = stored.compile(now)
     observations = observe(trace, _load_linked(connection, trace, now))
-    for item in (*observations.requests, *observations.calls):
+    measured: list[Request | EdgeCall] = [*observations.requests, *observations.calls]
+    for item in measured:
         item.duration_us = min(item.duration_us, _DURATION_US_MAX)
     matching = [group.arn for group in groups if group.matches(trace)]
     settled_at = stored.touched_at + GRACE_S
@@ -194,7 +201,7 @@ def _load_linked(connection: sqlite3.Connection, trace: Trace, now: float) -> Ma
 
 
 def _replace(connection: sqlite3.Connection, one: _Compiled, *, is_known: bool, now: float) -> None:
-    number, rows = one.number, one.index
+    number, rows = one.number, one.rows
     if is_known:
         for statement in FORGET_INDEX:
             connection.execute(statement, (number,))
