@@ -171,16 +171,9 @@ def _compile(
 ) -> _Compiled:
     trace = stored.compile(now)
     observations = observe(trace, _load_linked(connection, trace, now))
-<<<<<<< HEAD
-    for request in observations.requests:
-        request.duration_us = min(request.duration_us, _DURATION_US_MAX)
-    for call in observations.calls:
-        call.duration_us = min(call.duration_us, _DURATION_US_MAX)
-=======
     measured: list[Request | EdgeCall] = [*observations.requests, *observations.calls]
     for item in measured:
         item.duration_us = min(item.duration_us, _DURATION_US_MAX)
->>>>>>> dev
     matching = [group.arn for group in groups if group.matches(trace)]
     settled_at = stored.touched_at + GRACE_S
     return _Compiled(

@@ -103,20 +103,11 @@ class RequestModel:
                 return value
             case "timestamp":
                 return _read_timestamp(value, at)
-<<<<<<< HEAD
-            case "integer" | "long" as kind:
-                number: int | float = _read_whole(value, at, _WHOLE_BITS[kind])
-            case _:
-                number = _read_number(value, at)
-        _check_range(shape, number, at, violations)
-        return number
-=======
             case kind:
                 bits = _WHOLE_BITS.get(kind)
                 number = _read_number(value, at) if bits is None else _read_whole(value, at, bits)
                 _check_range(shape, number, at, violations)
                 return number
->>>>>>> dev
 
     def _read_string(
         self, name: str, shape: Mapping[str, Any], value: object, at: str, violations: list[str]
