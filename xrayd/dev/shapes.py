@@ -174,7 +174,7 @@ class RequestModel:
 @cache
 def request_model() -> RequestModel:
     """The model of the installed botocore, loaded once."""
-    loader = Loader()  # type: ignore[no-untyped-call]
+    loader = Loader()
     model = loader.load_service_model("xray", "service-2")
     # samplers of OpenTelemetry report all rules at once, which may be more than the 25 the model
     # allows
