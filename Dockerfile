@@ -10,19 +10,25 @@ ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && apt-get install -qq -y --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/*
 COPY packaging/requirements.txt packaging/requirements-build.txt packaging/
 RUN python -m venv --without-pip /opt/xrayd \
+ && python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/xrayd/bin/python install --quiet --no-compile \
       --only-binary=:all: --require-hashes -r packaging/requirements.txt \
- && python -m pip install --quiet --only-binary=:all: --require-hashes \
-      -r packaging/requirements-build.txt
+ && python -m pip --python /opt/build/bin/python install --quiet \
+      --only-binary=:all: --require-hashes -r packaging/requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY xrayd xrayd
 COPY packaging/trim.py packaging/
-RUN python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dist . \
+RUN python -m pip --python /opt/build/bin/python wheel --quiet --no-deps --no-build-isolation --wheel-dir /dist . \
  && python -m pip --python /opt/xrayd/bin/python install --quiet --no-compile --no-deps --no-index \
       /dist/xrayd-*.whl \
- && python packaging/trim.py /opt/xrayd
+ && python packaging/trim.py /opt/xrayd \
+ && find /opt/xrayd -name '*.so' -exec strip --strip-unneeded {} +
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/xrayd /opt/xrayd

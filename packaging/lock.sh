@@ -18,4 +18,5 @@ lock() { # source, output, then more arguments to uv
 
 lock pyproject.toml packaging/requirements.txt "$@"
 lock packaging/requirements-build.in packaging/requirements-build.txt "$@"
+lock packaging/requirements-freeze.in packaging/requirements-freeze.txt "$@"
 lock packaging/requirements-release.in packaging/requirements-release.txt "$@"

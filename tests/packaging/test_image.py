@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-DOCKERFILES = ["Dockerfile"]
+DOCKERFILES = ["Dockerfile", "packaging/scratch.Dockerfile"]
 
 
 def read_instructions(path: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,12 @@ import tomllib
 
 import pytest
 
-LISTS = ["requirements.txt", "requirements-build.txt", "requirements-release.txt"]
+LISTS = [
+    "requirements.txt",
+    "requirements-build.txt",
+    "requirements-freeze.txt",
+    "requirements-release.txt",
+]
 
 
 def normalise(name: str) -> str:
