@@ -100,7 +100,7 @@ if [ "$before" = "$release$(cat "$dropin")" ]; then
   exit 0
 fi
 systemctl daemon-reload
-if systemctl is-active --quiet "$unit"; then
+if [ "$(systemctl show --property ActiveState --value "$unit")" != inactive ]; then
   systemctl restart "$unit"
   if ! is_up; then
     restore restart
