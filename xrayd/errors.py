@@ -1,27 +1,51 @@
-"""Errors by whose fault they are: the operator, a sender, AWS or the network, the environment, the store."""
+"""Errors by whose fault they are: operator, sender, AWS or the network, environment, store."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Why a request got no answer; metric label, log field and telemetry counter in one word."""
+
+    TIMEOUT = "timeout"
+    REFUSED = "connection_refused"
+    UNKNOWN_HOST = "unknown_host"
+    TLS = "tls"
+    PROXY = "proxy"
+    RESET = "reset"
+    MALFORMED = "malformed_answer"
+    CREDENTIALS = "no_credentials"
+    OTHER = "other"
+
 
 class XraydError(Exception):
-    """Base of everything xrayd raises on purpose. Anything else is a bug and ends the process loudly."""
+    """Base of everything xrayd raises on purpose. Anything else is a bug, and ends the process."""
 
 
 class ConfigError(XraydError):
-    """The operator's: a flag, a file, a variable or a port. One line on stderr, exit 1, never a traceback."""
+    """The operator's: a flag, file, variable or port. One line on stderr, exit 1, no traceback."""
 
 
 class DatagramError(XraydError):
-    """A sender's: a datagram that must be refused. `reason` is the stable word used in metrics and logs."""
+    """A sender's: a datagram that must be refused. `reason` is the word in metrics and logs."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         self.reason = reason
 
 
+class UpstreamError(XraydError):
+    """AWS's or the network's: a request that ended without an HTTP answer."""
+
+    def __init__(self, kind: FailureKind, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+
+
 class CredentialsError(XraydError):
-    """The environment's: no usable credentials or region. Says what was tried; receiving goes on."""
+    """The environment's: no usable credentials or region. Says what was tried."""
 
 
 class StoreError(XraydError):
-    """The embedded X-Ray endpoint's storage: becomes an X-Ray error answer or a start-up message."""
+    """The embedded endpoint's storage: becomes an X-Ray error answer or a start-up message."""

@@ -1,0 +1,287 @@
+"""Starting and stopping as a user does: flags, file, environment, ports, signals."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import XraydFactory
+from fakes.documents import make_document
+from fakes.process import Xrayd, clean_environment, free_port
+from fakes.xray import CREDENTIALS, FakeXRay
+
+
+def run(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run xrayd to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "xrayd", *args],
+        cwd=home,
+        env=clean_environment(home, env),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_one_line_at_start_says_what_there_is_to_know(xrayd: XraydFactory) -> None:
+    process = xrayd("-m", "50")
+    line = process.wait_for_line("xrayd .*region us-east-1")[0] and process.wait_for_line("region")
+    text = line.string
+    for word in (
+        "us-east-1 (setting)",
+        "credentials from env",
+        "endpoint http://127.0.0.1",
+        f"udp 127.0.0.1:{process.port}",
+        f"tcp 127.0.0.1:{process.port}",
+        "receive buffer ",
+        "memory 50.0 MB",
+    ):
+        assert word in text
+
+
+@pytest.mark.parametrize("flag", ["-v", "--v", "-version", "--version", "-v=true"])
+def test_version_is_printed(tmp_path: Path, flag: str) -> None:
+    result = run(tmp_path, flag)
+    assert result.returncode == 0
+    assert "xrayd version: " in result.stdout
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "-help"])
+def test_help_names_flags_and_commands(tmp_path: Path, flag: str) -> None:
+    result = run(tmp_path, flag)
+    assert result.returncode == 0
+    for word in ("--buffer-memory", "-b, --bind", "healthcheck", "config"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--nonsense"], "flag provided but not defined: -nonsense"),
+        (["-b"], "flag needs an argument: -b"),
+        (["-m", "many"], 'invalid value "many" for flag -m'),
+        (["-o=perhaps"], 'invalid boolean value "perhaps" for -o'),
+        (["---o"], "bad flag syntax: ---o"),
+    ],
+)
+def test_a_bad_flag_prints_the_usage_and_exits_2(
+    tmp_path: Path, args: list[str], message: str
+) -> None:
+    result = run(tmp_path, *args)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Usage:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-m", "2"], "at least 3"),
+        (["-b", "nonsense"], "is no address"),
+        (["-b", "127.0.0.1:99999"], "is no address"),
+        (["-l", "loud"], "Logging.LogLevel is one of"),
+        (["-p", "ftp://x"], "ProxyAddress: must be http://host:port"),
+        (["-c", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["-f", "absent/dir/xray.log"], "Logging.LogPath"),
+        (["-b", "no.such.host.invalid:2000"], "cannot be resolved"),
+    ],
+)
+def test_a_bad_value_is_one_line_and_exit_1(tmp_path: Path, args: list[str], message: str) -> None:
+    port = free_port()
+    result = run(tmp_path, "-b", f"127.0.0.1:{port}", "-t", f"127.0.0.1:{port}", *args)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Version: 3", "line 1: Version must be 1 or 2"),
+        ("Regoin: x", "line 1: unknown key Regoin; did you mean Region?"),
+        ("Socket:\n  UDPAdress: x", "line 2: unknown key Socket.UDPAdress; did you mean"),
+        ("Profile:\n  CPU: x", "Profile.CPU is no longer supported"),
+        ("LogRotation: true", "LogRotation has moved; write it as Logging.LogRotation"),
+        ("Processor:\n  Region: x", "Processor.Region has moved; write it as Region"),
+        ("Processor:\n  Routine: 1", "write it as Concurrency"),
+        ("MemoryLimit: 5", "write it as TotalBufferSizeMB"),
+        (
+            "Logging:\n  LogFormat: x",
+            "Logging.LogFormat is no longer supported; use Logging.Format",
+        ),
+        ("Concurrency: many", "Concurrency must be a whole number, not 'many'"),
+        ("Concurrency: 0", "Concurrency must be at least 1"),
+        ("LocalMode: 7", "LocalMode must be true or false, not 7"),
+        ("Region: [a]", "Region must be text"),
+        ("- a", "must be a mapping of settings"),
+        ("a: b: c", "line 1: not valid YAML"),
+        ("Region: a\nRegion: b", "line 2: Region stands here twice"),
+        ("TotalBufferSizeMB: 1", "at least 3 MB"),
+        ("Endpoint: ftp://x", "must begin with http:// or https://"),
+        ("Proxy: {Operations: [Nonsense]}", "X-Ray has no operation 'Nonsense'"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    port = free_port()
+    args = ["-n", "us-east-1", "-b", f"127.0.0.1:{port}", "-t", f"127.0.0.1:{port}"]
+    result = run(tmp_path, "-c", "my.yaml", *args)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_unknown_key_in_a_default_file_is_a_warning(xrayd: XraydFactory, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "cfg.yaml").write_text("Version: 2\nRegoin: x\n")
+    port = free_port()
+    process = Xrayd(
+        "-o", "-n", "us-east-1", "-b", "127.0.0.1:{port}", "-t", "127.0.0.1:{port}",
+        home=home, port=port, env=CREDENTIALS,
+    )  # fmt: skip
+    with process:
+        process.wait_for_line("unknown key Regoin; did you mean Region.*ignored")
+
+
+def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("Region: from-file\nConcurrency: 3\nRoleARN: from-file\n")
+    result = run(
+        tmp_path, "-c", "my.yaml", "-n", "from-flag", "config", "--json",
+        XRAYD_REGION="from-env", XRAYD_CONCURRENCY="5",
+    )  # fmt: skip
+    settings = json.loads(result.stdout)
+    assert settings["Region"] == {"value": "from-flag", "origin": "flag -n"}
+    assert settings["Concurrency"] == {"value": 5, "origin": "XRAYD_CONCURRENCY"}
+    assert settings["RoleARN"] == {"value": "from-file", "origin": "my.yaml line 3"}
+    assert settings["LocalMode"] == {"value": False, "origin": "default"}
+
+
+def test_config_prints_a_table(tmp_path: Path) -> None:
+    lines = run(tmp_path, "-o", "config").stdout.splitlines()
+    assert any(line.split() == ["LocalMode", "true", "flag", "-o"] for line in lines)
+
+
+def test_a_variable_with_a_typo_gets_a_suggestion(tmp_path: Path) -> None:
+    result = run(tmp_path, "config", XRAYD_REGOIN="x", XRAYD_PORT_2000_TCP="k8s")
+    assert "XRAYD_REGOIN: no such setting; did you mean XRAYD_REGION?" in result.stderr
+    assert "XRAYD_PORT" not in result.stderr
+
+
+def test_a_word_that_is_no_command_is_ignored(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    process = xrayd("nonsense", "-x", "--also-ignored")
+    process.send_document(make_document())
+    fake_xray.wait_documents(1)
+
+
+def test_flags_before_a_command_apply_to_it(tmp_path: Path) -> None:
+    result = run(tmp_path, "-t", "0.0.0.0:2000", "-b", "0.0.0.0:2000", "config", "--json")
+    assert json.loads(result.stdout)["Socket.UDPAddress"]["value"] == "0.0.0.0:2000"
+
+
+@pytest.mark.parametrize(("kind", "word", "flag"), [
+    (socket.SOCK_DGRAM, "UDP", "-b"), (socket.SOCK_STREAM, "TCP", "-t")])  # fmt: skip
+def test_a_busy_port_names_its_holder(
+    tmp_path: Path, kind: socket.SocketKind, word: str, flag: str
+) -> None:
+    import os
+
+    port, other = free_port(), free_port()
+    with socket.socket(socket.AF_INET, kind) as holder:
+        holder.bind(("127.0.0.1", port))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+        addresses = {"-b": f"127.0.0.1:{other}", "-t": f"127.0.0.1:{other}"}
+        addresses[flag] = f"127.0.0.1:{port}"
+        result = run(tmp_path, *(part for pair in addresses.items() for part in pair))
+    assert result.returncode == 1
+    assert f"{word} port {port} is taken by pid {os.getpid()} (" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["[::1]:{port}", ":{port}"])
+def test_other_ways_to_bind(xrayd: XraydFactory, fake_xray: FakeXRay, address: str) -> None:
+    process = xrayd("-b", address)
+    document = make_document()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b'{"format":"json","version":1}\n' + document.encode(), ("::1", process.port))
+    fake_xray.wait_documents(1)
+    if address.startswith(":"):
+        process.send_document(make_document())
+        fake_xray.wait_documents(2)
+
+
+def test_datagrams_sent_before_credentials_are_found_are_kept(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(ready=None, env={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None})
+    process.wait_healthy()
+    documents = [make_document() for _ in range(10)]
+    process.send_document(*documents)
+    process.wait_for_line("Segments are held, not sent: no credentials; tried environment")
+    folder = process.home / ".aws"
+    folder.mkdir()
+    (folder / "credentials").write_text(
+        "[default]\naws_access_key_id={AWS_ACCESS_KEY_ID}\n"
+        "aws_secret_access_key={AWS_SECRET_ACCESS_KEY}\n".format(**CREDENTIALS)
+    )
+    assert sorted(fake_xray.wait_documents(10, timeout=30)) == sorted(documents)
+    process.wait_for_line("credentials from shared-credentials-file")
+
+
+def test_without_a_region_segments_are_held_and_it_says_what_was_tried(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(region=None)
+    process.send_document(make_document())
+    line = process.wait_for_line("Segments are held, not sent: no region; tried Region, AWS_REGION")
+    assert "EC2 instance metadata" not in line.string  # -o
+    folder = process.home / ".aws"
+    folder.mkdir()
+    (folder / "config").write_text("[default]\nregion = us-east-1\n")
+    fake_xray.wait_documents(1, timeout=30)
+    process.wait_for_line(r"region us-east-1 \(profile default\)")
+
+
+@pytest.mark.parametrize(("number", "name"), [
+    (signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")])  # fmt: skip
+def test_a_signal_flushes_and_exits_0(
+    xrayd: XraydFactory, fake_xray: FakeXRay, number: int, name: str
+) -> None:
+    process = xrayd()
+    process.send_document(*(make_document() for _ in range(30)))
+    process.signal(number)
+    assert process.wait(20) == 0
+    assert len(fake_xray.documents) == 30
+    process.wait_for_line(f"Got shutdown signal: {name}")
+    process.wait_for_line("Stopped: received=30 .*sent=30 .*queued=0 in_flight=0 difference=0")
+
+
+def test_documents_sent_after_the_signal_still_arrive(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd()
+    process.sigterm()
+    process.wait_for_line("Got shutdown signal")
+    process.send_document(*(make_document() for _ in range(20)))
+    assert process.wait(20) == 0
+    assert len(fake_xray.documents) == 20
+
+
+def test_a_second_signal_forces(xrayd: XraydFactory) -> None:
+    process = xrayd(config={"Drain": {"QuietSeconds": 9, "ListenSeconds": 9}})
+    process.sigterm()
+    process.wait_for_line("Got shutdown signal")
+    process.sigterm()
+    assert process.wait(5) == 1
+
+
+def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("xrayd")
+    if not script.exists():
+        pytest.skip("xrayd is not installed as a console script here")
+    shown = subprocess.run([script, "-v"], capture_output=True, text=True, check=True).stdout
+    assert shown == run(tmp_path, "-v").stdout

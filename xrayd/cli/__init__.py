@@ -1,0 +1,1 @@
+"""The command line: the X-Ray daemon's flags, and one file per subcommand."""

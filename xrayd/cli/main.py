@@ -1,0 +1,86 @@
+"""Which command, with which settings; sockets are bound before anything slow is imported."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xrayd import __version__
+from xrayd.cli.flags import CommandLine, FlagError, parse, usage
+from xrayd.errors import ConfigError
+
+COMMANDS = (
+    ("config", "Print the effective settings and where each comes from."),
+    ("healthcheck", "Ask a running xrayd whether it is well; exit 0 or 1."),
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse a command line and run what it asks for; return the exit code."""
+    try:
+        line = parse(arguments)
+    except FlagError as error:
+        sys.stderr.write(f"{error}\n{usage(_program(), COMMANDS)}")
+        return 2
+    if line.wants_help:
+        sys.stdout.write(usage(_program(), COMMANDS))
+        return 0
+    if line.wants_version:
+        print(f"xrayd version: {__version__}")
+        return 0
+    try:
+        return _dispatch(line)
+    except ConfigError as error:
+        sys.stderr.write(f"xrayd: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(line: CommandLine) -> int:
+    command = line.rest[0] if line.rest else ""
+    if command == "healthcheck":
+        from xrayd.cli.healthcheck import run_healthcheck  # noqa: PLC0415
+
+        return run_healthcheck(line, os.environ)
+    if command == "config":
+        from xrayd.cli.config import config_command  # noqa: PLC0415
+
+        return (
+            config_command.main(line.rest[1:], "xrayd config", standalone_mode=False, obj=line) or 0
+        )
+    # Any other word is ignored, as by the X-Ray daemon.
+    return _run_daemon(line)
+
+
+def _run_daemon(line: CommandLine) -> int:
+    from xrayd.config import load  # noqa: PLC0415
+    from xrayd.net.sockets import bind  # noqa: PLC0415
+
+    loaded = load(line.values, os.environ, line.config_path)
+    config = loaded.config
+    udp = bind(config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress")
+    tcp = bind(config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress")
+    # From here on the kernel keeps datagrams while the rest is imported.
+    from xrayd import daemon, logs  # noqa: PLC0415
+
+    try:
+        writer = logs.open_log(
+            config.log_path, config.log_level, config.log_format, rotate=config.log_rotation
+        )
+    except OSError as error:
+        raise ConfigError(f"Logging.LogPath: {config.log_path}: {error}") from error
+    try:
+        for warning in loaded.warnings:
+            daemon.log.warning("%s", warning)
+        daemon.run_until_stopped(config, daemon.Sockets(udp, tcp), writer)
+    finally:
+        writer.stop()
+    return 0
+
+
+def _program() -> str:
+    return Path(sys.argv[0]).name or "xrayd"

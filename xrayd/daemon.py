@@ -1,0 +1,262 @@
+"""Composition root: builds the rooms, runs them, drains them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+import msgspec
+
+from xrayd import __version__
+from xrayd.config import Config
+from xrayd.errors import ConfigError
+from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.logs import LogWriter
+from xrayd.memory import budget, memory_limit, receive_buffer
+from xrayd.net import tls
+from xrayd.net.client import XRayClient, user_agent
+from xrayd.net.credentials import Identity, IdentityKeeper, Wanted
+from xrayd.net.endpoint import find_early_endpoint
+from xrayd.net.http_server import HttpServer, Routes
+from xrayd.net.proxies import proxy_chooser
+from xrayd.net.proxy import Proxy
+from xrayd.net.region import find_early_region
+from xrayd.net.sockets import bind, is_loopback
+from xrayd.net.telemetry import TelemetryReporter
+from xrayd.net.transport import Http1Transport
+from xrayd.pipeline import Pipeline
+
+log = logging.getLogger("xrayd")
+
+# An exit must be over in ten seconds whatever happens: listening, sending, the last record.
+_EXIT_S = 9.0
+_TELEMETRY_S = 1.0
+
+
+class Sockets(msgspec.Struct):
+    """The bound sockets the daemon is given."""
+
+    udp: socket.socket
+    tcp: socket.socket
+
+
+async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
+    """Run the relay to AWS until SIGTERM or SIGINT, drained.
+
+    Raises:
+        ConfigError: something the operator must mend.
+    """
+    region, region_source = find_early_region(config.region, os.environ)
+    endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
+    choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
+    bundle = tls.ca_bundle(os.environ)
+    limit, _ = memory_limit()
+    relay: Pipeline
+    transport = Http1Transport(
+        lambda: tls.client_context(bundle, verify=not config.no_verify_ssl), choose_proxy
+    )
+
+    def announce(identity: Identity) -> None:
+        log.info(
+            "xrayd %s: region %s (%s), credentials from %s, endpoint %s%s, %s",
+            __version__,
+            identity.region,
+            identity.region_source,
+            identity.source,
+            identity.endpoint,
+            f" by proxy {proxy_origin}" if proxy_origin else "",
+            _describe(relay, sockets, config),
+        )
+        host = httpx.URL(identity.endpoint).host
+        if identity.endpoint.startswith("http://") and not is_loopback(host):
+            log.warning("The endpoint is plain http: segments and signatures travel unencrypted")
+        relay.uploader.open()
+
+    keeper = IdentityKeeper(
+        Wanted(
+            region=region,
+            region_source=region_source,
+            endpoint=endpoint,
+            role_arn=config.role_arn,
+            external_id=config.role_external_id,
+            ask_instance=not config.local_mode,
+            proxy_address=config.proxy_address,
+            ca_bundle=bundle,
+        ),
+        announce,
+    )
+    client = XRayClient(transport, lambda: keeper.current, user_agent(os.environ))
+    relay = Pipeline(
+        sockets.udp,
+        client,
+        refresh=keeper.refresh,
+        concurrency=config.concurrency,
+        bytes_max=budget(config.buffer_mb, limit),
+        receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
+    )
+    relay.receiver.start()
+    foreign = Forwarded()
+    proxy = Proxy(
+        client,
+        take=relay.take_posted,
+        count_telemetry=foreign.count,
+        health=lambda: _health(relay, keeper),
+        wait_ready=keeper.wait,
+        paths=_operation_paths(config.proxy_operations),
+        allowed_hosts=config.proxy_hosts,
+    )
+    server = HttpServer(sockets.tcp, Routes(proxy.screen, proxy.handle))
+    server.start()
+    reporter = TelemetryReporter(
+        relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
+    )
+    log.debug("Listening: %s", _describe(relay, sockets, config))
+    if relay.granted < config.receive_buffer_mb * 1024 * 1024:
+        log.warning(
+            "The kernel granted a receive buffer of %d bytes; raise net.core.rmem_max or give"
+            " CAP_NET_ADMIN to survive larger bursts",
+            relay.granted,
+        )
+    if config.no_verify_ssl:
+        log.warning("NoVerifySSL: the endpoint's certificate is not verified")
+    metrics_server = _start_metrics(config, relay, keeper, writer, foreign)
+
+    async with Group() as group:
+        group.start(keeper.run())
+        group.start(relay.look_after())
+        group.start(_complain(keeper, _describe(relay, sockets, config)))
+        if config.telemetry_enabled:
+            group.start(reporter.run())
+        signal_name = await shutdown_signal(group)
+        log.info("Got shutdown signal: %s", signal_name)
+        deadline = asyncio.get_running_loop().time() + _EXIT_S
+        server.stop()
+        await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _TELEMETRY_S)
+        if config.telemetry_enabled and keeper.current is not None:
+            await reporter.finish(_TELEMETRY_S)
+    if metrics_server is not None:
+        metrics_server.stop()
+    await transport.aclose()
+    log.info("Stopped: %s", relay.summary())
+
+
+class Forwarded:
+    """Counts telemetry calls of other daemons that send through this one."""
+
+    def __init__(self) -> None:
+        self.telemetry_calls = 0
+
+    def count(self) -> None:
+        """One call was taken."""
+        self.telemetry_calls += 1
+
+
+async def _complain(keeper: IdentityKeeper, where: str) -> None:
+    """Once a minute, say why nothing is sent."""
+    await asyncio.sleep(2.0)
+    while True:
+        if keeper.problem:
+            log.error("Segments are held, not sent: %s (%s)", keeper.problem, where)
+        await asyncio.sleep(60.0 if keeper.problem else 5.0)
+
+
+def _describe(relay: Pipeline, sockets: Sockets, config: Config) -> str:
+    """Ports, granted buffer and memory, for the line at start."""
+    return (
+        f"udp {_where(sockets.udp)}, tcp {_where(sockets.tcp)},"
+        f" receive buffer {relay.granted} of {config.receive_buffer_mb * 1024 * 1024} bytes,"
+        f" memory {relay.buffer.bytes_max / 1e6:.1f} MB, {config.concurrency} requests at once"
+    )
+
+
+def _where(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _health(relay: Pipeline, keeper: IdentityKeeper) -> bytes:
+    """The body of /healthz: we are alive; and how the way to AWS looks."""
+    ready, why = _readiness(relay, keeper)
+    return msgspec.json.encode(
+        {"status": "ok", "upstream": "ok" if ready else "failing", "detail": why}
+    )
+
+
+def _readiness(relay: Pipeline, keeper: IdentityKeeper) -> tuple[bool, str]:
+    if keeper.current is None:
+        return False, keeper.problem or "credentials and region are being looked for"
+    if relay.pace.is_probing:
+        return False, "nothing could be delivered lately"
+    return True, "ready"
+
+
+def _operation_paths(names: Sequence[str]) -> list[str]:
+    """The paths of X-Ray operations, by botocore's model.
+
+    Raises:
+        ConfigError: no such operation.
+    """
+    if not names:
+        return []
+    import botocore.session  # noqa: PLC0415 - only where the operator lists operations
+
+    model = botocore.session.Session().get_service_model("xray")
+    paths = []
+    for name in names:
+        if name not in model.operation_names:
+            raise ConfigError(f"Proxy.Operations: X-Ray has no operation {name!r}")
+        paths.append(model.operation_model(name).http["requestUri"])
+    return paths
+
+
+def _start_metrics(
+    config: Config, relay: Pipeline, keeper: IdentityKeeper, writer: LogWriter, foreign: Forwarded
+) -> HttpServer | None:
+    if not config.metrics_address:
+        return None
+    from xrayd.metrics import Metrics  # noqa: PLC0415 - room for it only where it is on
+
+    def gauges() -> Mapping[str, tuple[str, float]]:
+        expires = keeper.current.expires_at if keeper.current is not None else 0.0
+        return {
+            **relay.gauges(),
+            "credentials_expiry_seconds": (
+                "Seconds until the credentials expire; 0 for never or none.",
+                max(0.0, expires - time.time()) if expires else 0.0,
+            ),
+            "log_dropped_total": ("Log lines dropped because nobody read them.", writer.dropped),
+            "telemetry_calls_total": (
+                "PutTelemetryRecords calls taken from other daemons.",
+                foreign.telemetry_calls,
+            ),
+        }
+
+    metrics = Metrics(relay.ledger, gauges, lambda: _readiness(relay, keeper))
+    relay.observe = metrics.observe
+    sock = bind(config.metrics_address, socket.SOCK_STREAM, "Metrics.Address")
+    server = HttpServer(sock, Routes(metrics.screen, metrics.handle))
+    server.start()
+    return server
+
+
+def run_until_stopped(config: Config, sockets: Sockets, writer: LogWriter) -> None:
+    """Run the event loop for `run`.
+
+    Raises:
+        ConfigError: something the operator must mend.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run(config, sockets, writer))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - does not exist on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

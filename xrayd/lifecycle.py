@@ -1,0 +1,65 @@
+"""Background tasks, signals, and what happens when something fails that must not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Coroutine, Mapping
+from typing import Any, Self
+
+
+class Group:
+    """Background tasks; the first that fails ends the daemon with its error."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine until the group ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and not self.failed.done():
+            self.failed.set_exception(task.exception())  # type: ignore[arg-type]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def shutdown_signal(group: Group) -> str:
+    """Wait for SIGTERM or SIGINT, or for a background task to fail. A second signal forces."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[str] = loop.create_future()
+
+    def arrive(name: str) -> None:
+        if arrived.done():
+            os._exit(1)
+        arrived.set_result(name)
+
+    for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
+        loop.add_signal_handler(number, arrive, name)
+    loop.set_exception_handler(lambda _, context: _crash(context))
+    await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
+    if group.failed.done():
+        group.failed.result()
+    return arrived.result()
+
+
+def _crash(context: Mapping[str, object]) -> None:
+    """A callback failed: that is a bug, and a process that goes on would hide it."""
+    error = context.get("exception")
+    sys.stderr.write(f"xrayd: bug: {context.get('message')}\n")
+    if isinstance(error, BaseException):
+        traceback.print_exception(error)
+    os._exit(70)  # EX_SOFTWARE

@@ -1,0 +1,1 @@
+"""Everything that touches a network: receiver, uploader, X-Ray client, TCP listener."""

@@ -1,0 +1,340 @@
+"""A small HTTP/1.1 server, bounded in everything.
+
+httptools (llhttp, strict) parses. Each connection carries one request at a time, has a few seconds
+for its headers and its body, and is closed after any error, so that nothing can be smuggled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import httptools
+import msgspec
+
+_HEAD_BYTES_MAX = 8 * 1024
+_HEADERS_MAX = 64
+_HEAD_S = 5.0
+_BODY_S = 10.0
+_IDLE_S = 75.0
+_CONNECTIONS_MAX = 256
+# Descriptors that accepting must leave for the uplink, the spool and the log.
+_RESERVED_DESCRIPTORS = 40
+
+
+class Request(msgspec.Struct):
+    """A request, whole. Header names are lower case; `peer` is the caller's IP address."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    peer: str
+
+    def header(self, name: str) -> str | None:
+        """The last value of a header, by lower-case name."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
+
+class Response(msgspec.Struct):
+    """An answer; Content-Length and Connection are added when it is written."""
+
+    status: int
+    body: bytes = b""
+    headers: list[tuple[str, str]] = []
+
+
+def text_response(status: int, text: str) -> Response:
+    """A line of plain text."""
+    return Response(status, (text + "\n").encode(), [("Content-Type", "text/plain")])
+
+
+class Routes(msgspec.Struct):
+    """What a server does with requests.
+
+    `screen` sees a request without its body and returns an answer to refuse it, or the number of
+    bytes its body may have; `handle` answers what passed.
+    """
+
+    screen: Callable[[Request], Response | int]
+    handle: Callable[[Request], Awaitable[Response]]
+
+
+def _descriptors() -> int:
+    """How many descriptors the process may have open."""
+    if sys.platform == "win32":
+        return 512
+    import resource  # noqa: PLC0415 - does not exist on Windows
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class HttpServer:
+    """Accepts on a bound, listening, non-blocking socket that stays the caller's."""
+
+    def __init__(self, sock: socket.socket, routes: Routes) -> None:
+        self._sock = sock
+        self._routes = routes
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[_Connection] = set()
+        self._connections_max = max(
+            4, min(_CONNECTIONS_MAX, _descriptors() - _RESERVED_DESCRIPTORS)
+        )
+        self._handshakes: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._loop.add_reader(self._sock, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more; requests under way are answered, idle connections closed."""
+        self._loop.remove_reader(self._sock)
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+
+    def _accept(self) -> None:
+        for _ in range(16):
+            try:
+                client, peer = self._sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    # Accepting is not possible for now; come back instead of spinning.
+                    self._loop.remove_reader(self._sock)
+                    self._loop.call_later(0.5, self.start)
+                return
+            if len(self._connections) >= self._connections_max and not self._close_one():
+                client.close()
+                continue
+            client.setblocking(False)
+            connection = _Connection(self._routes, self._connections, str(peer[0]))
+            self._connections.add(connection)
+            task = self._loop.create_task(self._attach(client, connection))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _attach(self, client: socket.socket, connection: _Connection) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+        except OSError:
+            self._connections.discard(connection)
+            client.close()
+
+    def _close_one(self) -> bool:
+        """Make room: the connection that has been idle longest, or slowest to ask, goes."""
+        waiting = [c for c in self._connections if not c.is_answering]
+        if not waiting:
+            return False
+        min(waiting, key=lambda c: (not c.is_idle, c.since)).close()
+        return True
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, routes: Routes, group: set[_Connection], peer: str) -> None:
+        self._routes = routes
+        self._group = group
+        self._peer = peer
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self.since = self._loop.time()
+        self.is_idle = True
+        self._begin()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a whole request is being answered."""
+        return self._task is not None
+
+    def _begin(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: list[tuple[str, str]] = []
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._body_max = 0
+        self._head_size = 0
+        self._headers_size = 0
+        self._in_head = True
+        self._is_complete = False
+        self._has_excess = False
+        self._keeps_alive = False
+        self._refusal: Response | None = None
+
+    def _has_request(self) -> bool:
+        """Whether a whole request was read; the parser's callbacks say so while it is fed."""
+        return self._is_complete
+
+    def close(self) -> None:
+        """Drop the connection at once."""
+        self._group.discard(self)
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
+        if self._is_closed:  # to make room, before it was even set up
+            self.close()
+        else:
+            self._set_timer(_HEAD_S)
+
+    def eof_received(self) -> bool:
+        # Whoever has said all may still be told the answer.
+        self._has_excess = True
+        return self.is_answering
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._has_request():
+            self._has_excess = True
+            return
+        if self.is_idle:
+            self.is_idle = False
+            self._set_timer(_HEAD_S)
+        if self._in_head:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(text_response(400, "upgrades are not supported"))
+        except httptools.HttpParserError as error:
+            # Behind a whole request, bytes that are none are only that: Node's X-Ray SDK counts
+            # UTF-16 units for its Content-Length.
+            if self._has_request():
+                self._has_excess = True
+            else:
+                self._refuse(self._refusal or text_response(400, f"bad request: {error}"))
+        else:
+            if self._refusal is not None:
+                self._refuse(self._refusal)
+            elif self._in_head and self._head_size > _HEAD_BYTES_MAX:
+                self._refuse(text_response(431, "the request's head is too large"))
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        # A second request before the first was answered is not answered at all.
+        self._has_excess = self._is_complete
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_complete:
+            self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_complete:
+            return
+        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        self._headers_size += len(name) + len(value)
+        if len(self._headers) > _HEADERS_MAX or self._headers_size > _HEAD_BYTES_MAX:
+            self._refusal = text_response(431, "too many or too large headers")
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._refusal is not None or self._is_complete:
+            return
+        self._keeps_alive = self._parser.should_keep_alive()
+        names = [name for name, _ in self._headers]
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            self._refusal = text_response(505, "HTTP/1.1 only")
+            return
+        if "transfer-encoding" in names and "content-length" in names:
+            self._refusal = text_response(400, "both Content-Length and Transfer-Encoding")
+            return
+        if names.count("content-length") > 1 or names.count("host") > 1:
+            self._refusal = text_response(400, "a header that may stand once stands twice")
+            return
+        screened = self._routes.screen(self._request(b""))
+        if isinstance(screened, Response):
+            self._refusal = screened
+            return
+        self._body_max = screened
+        length = next((v for n, v in self._headers if n == "content-length"), "0")
+        if length.isdigit() and int(length) > screened:
+            self._refusal = self._too_large()
+            return
+        self._set_timer(_BODY_S)
+        if dict(self._headers).get("expect", "").lower() == "100-continue":
+            assert self._transport is not None
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_complete:
+            return
+        self._body_size += len(body)
+        if self._refusal is None and self._body_size > self._body_max:
+            self._refusal = self._too_large()
+            self._body.clear()
+        if self._refusal is None:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._refusal is not None or self._is_complete:
+            return
+        self._is_complete = True
+        self._set_timer(None)
+        request = self._request(b"".join(self._body))
+        self._body = []
+        self._task = self._loop.create_task(self._answer(request))
+
+    def _too_large(self) -> Response:
+        return text_response(413, f"the body may have {self._body_max} bytes at most")
+
+    def _request(self, body: bytes) -> Request:
+        method = self._parser.get_method().decode("latin-1")
+        target = self._target.decode("latin-1")
+        return Request(method, target, list(self._headers), body, self._peer)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            response = await self._routes.handle(request)
+        finally:
+            self._task = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        keep = self._keeps_alive and not self._has_excess
+        self._write(response, keep=keep, with_body=request.method != "HEAD")
+        if keep:
+            self._begin()
+            self.since = self._loop.time()
+            self.is_idle = True
+            self._set_timer(_IDLE_S)
+
+    def _refuse(self, response: Response) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._write(response, keep=False, with_body=True)
+
+    def _write(self, response: Response, *, keep: bool, with_body: bool) -> None:
+        assert self._transport is not None
+        phrase = HTTPStatus(response.status).phrase
+        lines = [f"HTTP/1.1 {response.status} {phrase}"]
+        lines += [f"{name}: {value}" for name, value in response.headers]
+        lines.append(f"Content-Length: {len(response.body)}")
+        lines.append(f"Connection: {'keep-alive' if keep else 'close'}")
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        with contextlib.suppress(RuntimeError):  # the other side went while we wrote
+            self._transport.write(head.encode("latin-1") + (response.body if with_body else b""))
+            if not keep:
+                self._transport.close()
+
+    def _set_timer(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self.close)

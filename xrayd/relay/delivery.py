@@ -1,0 +1,278 @@
+"""What an answer of PutTraceSegments means, and how fast to go on.
+
+Pure: status, headers and body in, a verdict out; times are monotonic seconds, chance an argument.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+import msgspec
+
+from xrayd.relay.segment import read_head
+
+
+class Verdict(Enum):
+    """What to do with a batch."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    THROTTLED = "throttled"
+    REFRESH = "refresh credentials and retry"
+    RESIGN = "sign with the service's clock and retry"
+    SPLIT = "split"
+    UNREADABLE = "unreadable success"
+
+
+class Unprocessed(msgspec.Struct, rename="pascal"):
+    """One entry of UnprocessedTraceSegments; every member may be missing or null."""
+
+    id: str | None = None
+    error_code: str | None = None
+    message: str | None = None
+
+
+class _PutAnswer(msgspec.Struct, rename="pascal"):
+    unprocessed_trace_segments: list[Unprocessed] | None = None
+
+
+_decode_put_answer = msgspec.json.Decoder(_PutAnswer).decode
+_EMPTY_ANSWERS = (b'{"UnprocessedTraceSegments":[]}', b"{}")
+
+# Error words after which new credentials may help, or the operator's change of a policy.
+_CREDENTIAL_WORDS = (
+    "ExpiredToken",
+    "UnrecognizedClient",
+    "InvalidClientTokenId",
+    "InvalidSignature",
+    "SignatureDoesNotMatch",
+    "MissingAuthenticationToken",
+    "IncompleteSignature",
+    "AccessDenied",
+    "NotAuthorized",
+    "OptInRequired",
+)
+_SKEW_WORDS = ("Signature expired", "Signature not yet current", "RequestTimeTooSkewed")
+_THROTTLE_WORDS = ("Throttl", "TooManyRequests", "RequestLimitExceeded", "SlowDown")
+
+# Codes that say what is wrong with the document itself, so that sending it again is no use.
+_PERMANENT_CODE = re.compile(r"(Missing|Invalid|Parse|Malformed|Unsupported|Duplicate)\w*$")
+TRANSIENT_TRIES = 3
+UNREADABLE_TRIES = 3
+
+
+class Answer(msgspec.Struct):
+    """An HTTP answer as far as a verdict needs it. `clock_off_s` is its Date minus our time."""
+
+    status: int
+    body: bytes
+    error_type: str = ""
+    clock_off_s: float = 0.0
+    retry_after_s: float = 0.0
+
+
+def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
+    """Sort an answer; with SENT comes what AWS did not process."""
+    status = answer.status
+    if status == 200:
+        return _judge_success(answer.body)
+    text = answer.error_type + " " + answer.body[:2000].decode("utf-8", "replace")
+    if status in (400, 401, 403):
+        if any(word in text for word in _SKEW_WORDS):
+            return Verdict.RESIGN, []
+        # A signature is also refused where the clock is off by more than AWS's five minutes.
+        if "ignature" in text and abs(answer.clock_off_s) > 240:
+            return Verdict.RESIGN, []
+        if any(word in text for word in _THROTTLE_WORDS):
+            return Verdict.THROTTLED, []
+        if status != 400 or any(word in text for word in _CREDENTIAL_WORDS):
+            return Verdict.REFRESH, []
+        return Verdict.SPLIT, []
+    if status == 413:
+        return Verdict.SPLIT, []
+    if status == 429:
+        return Verdict.THROTTLED, []
+    return Verdict.RETRY, []
+
+
+def _judge_success(body: bytes) -> tuple[Verdict, list[Unprocessed]]:
+    if body in _EMPTY_ANSWERS:
+        return Verdict.SENT, []
+    try:
+        return Verdict.SENT, _decode_put_answer(body).unprocessed_trace_segments or []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Verdict.UNREADABLE, []
+
+
+def is_permanent(code: str | None) -> bool:
+    """Whether an unprocessed document's code says that sending it again is no use."""
+    return code is not None and _PERMANENT_CODE.match(code) is not None
+
+
+class Matched(msgspec.Struct):
+    """Unprocessed entries put to their documents, by position in the batch.
+
+    `unmatched` counts entries that fit no document for certain.
+    """
+
+    entries: dict[int, Unprocessed]
+    unmatched: int
+
+
+def match_unprocessed(documents: Sequence[bytes], entries: Sequence[Unprocessed]) -> Matched:
+    """Find the documents AWS names: by id, then by elimination.
+
+    An entry without an id belongs to a document whose id cannot be read; where there are exactly
+    as many of these as such entries, they are matched in order (AWS answers in order).
+    """
+    ids: dict[str, list[int]] = {}
+    nameless: list[int] = []
+    for position, document in enumerate(documents):
+        head = read_head(document)
+        if head is not None and head.id:
+            ids.setdefault(head.id, []).append(position)
+        else:
+            nameless.append(position)
+    found: dict[int, Unprocessed] = {}
+    strays: list[Unprocessed] = []
+    for entry in entries:
+        positions = ids.get(entry.id) if entry.id else None
+        if positions:
+            found[positions.pop(0)] = entry
+        else:
+            strays.append(entry)
+    if len(strays) == len(documents) - len(found):
+        nameless = [position for position in range(len(documents)) if position not in found]
+    if len(strays) == len(nameless):
+        found.update(zip(nameless, strays, strict=True))
+        strays = []
+    return Matched(found, len(strays))
+
+
+class Pace:
+    """How many requests may be in flight and when the next may start.
+
+    Healthy: up to `concurrency` at once. While nothing succeeds: one probe at a time, under full
+    jitter, at most two a second (one where throttled), so that the first success comes within
+    five seconds of recovery. Throttled now and then: a request rate that falls by a fifth at each
+    throttle, at most once a second, and grows slowly, then faster the longer none was seen.
+
+    Args:
+        concurrency: requests in flight at most.
+        chance: returns a float in [0, 1).
+    """
+
+    _FAILURES_TO_PROBE = 3
+    _PROBE_MIN_S = 0.5
+    _THROTTLED_PROBE_MIN_S = 1.0
+    _PROBE_MAX_S = 4.0
+    _MEMORY_S = 3.0
+
+    def __init__(self, concurrency: int, chance: Callable[[], float]) -> None:
+        self._concurrency = concurrency
+        self._chance = chance
+        self._failures = 0
+        self._next_at = 0.0
+        self._rate: float | None = None
+        self._rate_at = 0.0
+        self._tokens = 0.0
+        self._throttled_at = 0.0
+        self._lowered_at = -1e9
+        self._successes: float = 0.0
+        self._successes_at = 0.0
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether nothing has succeeded for a while and requests go one by one."""
+        return self._failures >= self._FAILURES_TO_PROBE
+
+    @property
+    def rate(self) -> float | None:
+        """Requests a second allowed by throttling, None where there is no such limit."""
+        return self._rate
+
+    def wait_s(self, now: float, in_flight: int) -> float | None:
+        """Seconds until a request may start; 0 for now, None for when one in flight has ended."""
+        if in_flight >= (1 if self.is_probing else self._concurrency):
+            return None
+        wait = self._next_at - now
+        if self._rate is not None:
+            self._refill(now)
+            if self._tokens < 1.0:
+                wait = max(wait, (1.0 - self._tokens) / self._rate)
+        return max(0.0, wait)
+
+    def start(self) -> None:
+        """A request starts."""
+        if self._rate is not None:
+            self._tokens -= 1.0
+
+    def succeed(self, now: float) -> None:
+        """A request was answered 200."""
+        self._failures = 0
+        self._next_at = 0.0
+        self._successes = self._recent_successes(now) + 1.0
+        self._successes_at = now
+
+    def fail(self, now: float, retry_after_s: float = 0.0, *, throttled: bool = False) -> float:
+        """A request failed in a way that may pass; return when its batch may be tried again."""
+        self._failures += 1
+        if throttled:
+            self._lower(now)
+        least = self._THROTTLED_PROBE_MIN_S if throttled else self._PROBE_MIN_S
+        over = max(0, self._failures - self._FAILURES_TO_PROBE)
+        most = min(self._PROBE_MAX_S, least * 2.0 ** min(over + 1, 8))
+        pause = max(least + self._chance() * (most - least), min(retry_after_s, 60.0))
+        if self.is_probing or retry_after_s:
+            self._next_at = max(self._next_at, now + pause)
+        return now + pause
+
+    def _lower(self, now: float) -> None:
+        self._throttled_at = now
+        if now - self._lowered_at < 1.0:
+            return
+        self._lowered_at = now
+        seen = self._recent_successes(now) / self._MEMORY_S
+        current = self._rate if self._rate is not None else max(1.0, seen)
+        self._rate = max(0.5, current * 0.8)
+        self._rate_at = now
+        self._tokens = min(self._tokens, 1.0)
+
+    def _recent_successes(self, now: float) -> float:
+        return self._successes * math.exp((self._successes_at - now) / self._MEMORY_S)
+
+    def _refill(self, now: float) -> None:
+        assert self._rate is not None
+        elapsed = max(0.0, now - self._rate_at)
+        self._rate_at = now
+        calm = now - self._throttled_at
+        self._rate += self._rate * 0.02 * (1.0 + (calm / 10.0) ** 2) * elapsed
+        # A little more than one, so that several senders need not take turns to the millisecond.
+        self._tokens = min(2.0, self._tokens + self._rate * elapsed)
+        if calm > 60.0:
+            self._rate = None
+
+
+class ResponseTimeout:
+    """Seconds to wait for an answer: 10, more after time-outs and slow answers, 30 at most.
+
+    A slow service must not get everything twice.
+    """
+
+    LEAST_S = 10.0
+    MOST_S = 30.0
+
+    def __init__(self) -> None:
+        self.seconds = self.LEAST_S
+
+    def expired(self) -> None:
+        """A request got no answer in time."""
+        self.seconds = min(self.MOST_S, self.seconds * 2)
+
+    def answered(self, elapsed_s: float) -> None:
+        """A request was answered after `elapsed_s`."""
+        wanted = min(self.MOST_S, max(self.LEAST_S, elapsed_s * 3))
+        self.seconds = wanted if wanted > self.seconds else (self.seconds * 7 + wanted) / 8

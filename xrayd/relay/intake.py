@@ -1,0 +1,68 @@
+"""What happens to a document on arrival: counted, named, put into the buffer or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xrayd.errors import DatagramError
+from xrayd.relay.buffer import Buffer
+from xrayd.relay.datagram import split
+from xrayd.relay.ledger import Ledger, Spill
+from xrayd.relay.segment import kind_of, read_head
+
+
+class Intake:
+    """The relay's front door.
+
+    Args:
+        ledger: where everything is counted.
+        buffer: where accepted documents wait.
+        on_refusal: told the reason and the datagram, for a log line.
+        on_spill: told how many documents were given up for lack of memory.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        buffer: Buffer,
+        on_refusal: Callable[[str, bytes], None],
+        on_spill: Callable[[int], None],
+    ) -> None:
+        self._ledger = ledger
+        self._buffer = buffer
+        self._on_refusal = on_refusal
+        self._on_spill = on_spill
+
+    def take_datagrams(self, datagrams: Sequence[bytes], now: float) -> None:
+        """Take what the receiver read at `now` (monotonic seconds)."""
+        self._ledger.received_udp += len(datagrams)
+        for datagram in datagrams:
+            try:
+                document = split(datagram)
+            except DatagramError as error:
+                self._ledger.rejected[error.reason] += 1
+                self._on_refusal(error.reason, datagram)
+                continue
+            self._take(document, now)
+
+    def take_posted(self, documents: Sequence[bytes], too_large: int, now: float) -> bool:
+        """Take documents posted over TCP, all of them, or none where they do not fit.
+
+        `too_large` more came with them that were refused for their size.
+        """
+        if not self._buffer.has_room(sum(map(len, documents)) + 500 * len(documents)):
+            return False
+        self._ledger.received_tcp += len(documents) + too_large
+        if too_large:
+            self._ledger.rejected["too_large"] += too_large
+        for document in documents:
+            self._take(document, now)
+        return True
+
+    def _take(self, document: bytes, now: float) -> None:
+        ledger = self._ledger
+        ledger.kinds[kind_of(document, read_head(document))] += 1
+        spilled = self._buffer.append(document, now)
+        if spilled:
+            ledger.spilled[Spill.MEMORY_FULL] += spilled
+            self._on_spill(spilled)
