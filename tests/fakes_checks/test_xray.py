@@ -425,3 +425,36 @@ def test_hundreds_of_full_batches_are_taken(fake):
         thread.join()
     assert set(fake.document_ids.values()) == {1}
     assert fake.connections == 4
+
+
+def test_a_long_run_may_keep_only_the_ids():
+    documents = [make_document() for _ in range(3)]
+    with FakeXRay(keep=document_id) as fake:
+        fake.verify_signatures = False
+        send(fake, *documents)
+        fake.wait_ids(*map(document_id, documents))
+    assert fake.documents == [document_id(d) for d in documents]
+    assert fake.document_ids == {document_id(d): 1 for d in documents}
+    assert fake.requests()[0].body == b""
+
+
+def test_requests_at_the_same_time_are_counted(unsigned):
+    unsigned.answer(Verdict(hang=True))
+    connections = [http.client.HTTPConnection(*unsigned.address, timeout=20) for _ in range(3)]
+    for connection in connections:
+        connection.request("POST", "/TraceSegments", '{"TraceSegmentDocuments":[]}')
+    unsigned.wait_requests(3)
+    assert (unsigned.max_in_flight, unsigned.connections) == (3, 3)
+    unsigned.reset_connections()
+    for connection in connections:
+        with pytest.raises(ConnectionResetError):
+            connection.getresponse()
+        connection.close()
+    unsigned.answer(None)
+    assert send(unsigned)[0] == 200
+
+
+def test_a_document_that_never_comes_is_missed_by_its_id(unsigned):
+    send(unsigned, make_document())
+    with pytest.raises(AssertionError, match="1 ids"):
+        unsigned.wait_ids("0123456789abcdef", timeout=0.05)

@@ -8,10 +8,11 @@ import pytest
 from live.clients import PROGRAMS, RunningClient
 from live.daemon import DaemonUnderTest
 from live.recorder import Recorder
+from live.relay import Relay
 from live.toolchains import ToolchainAbsentError
 
 HERE = Path(__file__).parent
-DAEMONS = {"recorder": Recorder}
+DAEMONS = {"recorder": Recorder, "relay": Relay}
 
 # The first test that needs a toolchain installs it; others may wait for the lock meanwhile.
 FIRST_RUN_TIMEOUT_S = 900

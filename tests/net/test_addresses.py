@@ -26,7 +26,7 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     "text", ["", "2000", "::1:2000", "a:b", "a:70000", "a:-1", "[::1]", "a:1:2"]
 )
 def test_no_addresses(text: str) -> None:
-    with pytest.raises(ConfigError, match="X: .* is no address"):
+    with pytest.raises(ConfigError, match=r"X: .* is no address"):
         parse_address(text, "X")
 
 

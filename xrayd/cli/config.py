@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
+from itertools import groupby
 
 import click
 
 from xrayd.cli.flags import CommandLine
-from xrayd.config import load, options
+from xrayd.config import Option, load, options
 
 
 @click.command("config")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--example", is_flag=True, help="Print an example file with every key explained.")
 @click.pass_obj
-def config_command(line: CommandLine, *, as_json: bool) -> None:
+def config_command(line: CommandLine, *, as_json: bool, example: bool) -> None:
     """Print the effective settings and where each comes from.
 
     Flags of the daemon before the word `config`, its file and its environment count as they would
     for the daemon itself.
     """
+    if example:
+        click.echo(example_file(), nl=False)
+        return
     loaded = load(line.values, os.environ, line.config_path)
     rows = [
         (option.key, getattr(loaded.config, option.name), loaded.origins[option.key])
@@ -45,3 +51,30 @@ def _text(value: object) -> str:
     if value == "":
         return '""'
     return str(value)
+
+
+def example_file() -> str:
+    """A cfg.yaml with every setting at its default, explained."""
+    lines = [
+        "# Every setting of xrayd with its default. The keys, the file's places",
+        "# (/etc/amazon/xray/cfg.yaml, ./cfg.yaml, or -c) and its version are the X-Ray daemon's.",
+        "# Each is also an environment variable; flags beat variables, variables beat the file.",
+        "",
+        "Version: 2 # optional; 1 and 2 mean the same",
+    ]
+    for section, group in groupby(options(), key=lambda option: option.key.rpartition(".")[0]):
+        lines += ["", f"{section}:"] if section else []
+        for option in group:
+            lines += [] if section else [""]
+            lines += _explained(option, "  " if section else "")
+    return "\n".join(lines) + "\n"
+
+
+def _explained(option: Option, indent: str) -> list[str]:
+    flags = [f"-{option.short}"] if option.short else []
+    flags += [f"--{option.long}"] if option.long else []
+    names = ", ".join([*flags, option.variable])
+    comment = textwrap.wrap(f"{option.doc} ({names})", 96 - len(indent), break_on_hyphens=False)
+    value = json.dumps(option.default) if not isinstance(option.default, tuple) else "[]"
+    return [*(f"{indent}# {part}" for part in comment),
+            f"{indent}{option.key.rpartition('.')[2]}: {value}"]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Filter expressions: the language of GetTraceSummaries, groups and selectors."""

@@ -1,0 +1,57 @@
+"""Bringing what is known of traces up to date, with the groups that count them."""
+
+from __future__ import annotations
+
+from xrayd.dev.backend import Backend
+from xrayd.dev.compiling import GroupFilter, compile_due, count_due
+from xrayd.dev.filters.errors import FilterError
+from xrayd.dev.filters.evaluate import compile_filter
+from xrayd.dev.operations.groups import expressions_of, load_groups
+from xrayd.dev.rollups import DEFAULT_GROUP
+
+READ_DUE_MAX = 2000
+"""Due traces that a read compiles before it looks; where there are more, documents arrive faster
+than they can be compiled, and reads answer from what there is."""
+
+_READ_BUDGET_S = 2.0
+
+
+def compile_in_background(backend: Backend, limit: int, budget_s: float) -> int:
+    """Compile up to `limit` traces that are due, in about `budget_s` seconds; how many it were.
+
+    Raises:
+        StoreError: reading or writing failed; what was not compiled stays due.
+    """
+    return compile_due(
+        backend.store,
+        _group_filters(backend),
+        backend.counters,
+        backend.clock(),
+        limit=limit,
+        budget_s=budget_s,
+    )
+
+
+def compile_for_reading(backend: Backend) -> None:
+    """Compile what is due, unless that is too much to wait for.
+
+    Raises:
+        StoreError: reading or writing failed.
+    """
+    due = count_due(backend.store, backend.clock(), READ_DUE_MAX + 1)
+    if 0 < due <= READ_DUE_MAX:
+        compile_in_background(backend, READ_DUE_MAX, _READ_BUDGET_S)
+
+
+def _group_filters(backend: Backend) -> list[GroupFilter]:
+    groups = load_groups(backend)
+    expressions = expressions_of(groups)
+    filters = []
+    for group in groups.values():
+        try:
+            matches = compile_filter(group.expression, expressions).matches
+        except FilterError:  # it names a group that was deleted since: it matches nothing
+            continue
+        if group.name != DEFAULT_GROUP:
+            filters.append(GroupFilter(group.arn, group.name, matches))
+    return filters

@@ -1,0 +1,72 @@
+"""What daemons and applications send: segment documents and the daemon's telemetry.
+
+Sources: botocore `xray` model; AWS X-Ray Developer Guide, "Sending trace data to X-Ray" (verdicts
+come document by document, in a 200).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xrayd.dev.backend import Backend, Members, Request
+from xrayd.dev.documents import Accepted, Rejected, parse_documents
+from xrayd.dev.otlp import is_otlp, read_payload
+from xrayd.dev.resources import Kind, changing_resources, reading_resources
+
+TELEMETRY_KEPT = 60
+"""Telemetry records kept for each host, the latest: an hour of the reference daemon's."""
+
+HOSTS_KEPT = 50
+"""Hosts whose telemetry is kept; a new one beyond that takes the place of the first by name."""
+
+TELEMETRY = Kind("telemetry", list[dict[str, Any]])
+"""A host's latest telemetry records as sent, oldest first; by host name or instance id."""
+
+
+def put_trace_segments(backend: Backend, request: Request) -> Members:
+    """PutTraceSegments: stores what is good, names what is not; one bad document hurts no other."""
+    accepted: list[Accepted] = []
+    rejected: list[Rejected] = []
+    for text in request["TraceSegmentDocuments"]:
+        for verdict in _verdicts(backend, text):
+            if isinstance(verdict, Accepted):
+                accepted.append(verdict)
+            else:
+                rejected.append(verdict)
+    touched = backend.store.add(accepted, backend.clock())
+    backend.intake.documents += len(accepted)
+    backend.intake.refused += len(rejected)
+    if touched:
+        backend.on_traces(touched)
+    return {
+        "UnprocessedTraceSegments": [
+            {"Id": one.id, "ErrorCode": str(one.code), "Message": one.message} for one in rejected
+        ]
+    }
+
+
+def _verdicts(backend: Backend, text: str) -> list[Accepted | Rejected]:
+    if not is_otlp(text):
+        return parse_documents(text)
+    payload = read_payload(text)
+    backend.intake.unsampled += payload.unsampled
+    backend.intake.metrics += text.startswith("M1")
+    return payload.verdicts
+
+
+def put_telemetry_records(backend: Backend, request: Request) -> Members:
+    """PutTelemetryRecords: keeps the latest of each host."""
+    host = request.get("Hostname") or request.get("EC2InstanceId") or ""
+    with changing_resources(backend.store.database) as resources:
+        stored = resources.all(TELEMETRY)
+        if host not in stored and len(stored) >= HOSTS_KEPT:
+            resources.delete(TELEMETRY, next(iter(stored)))
+        records = [*stored.get(host, []), *request["TelemetryRecords"]]
+        resources.put(TELEMETRY, host, records[-TELEMETRY_KEPT:])
+    return {}
+
+
+def load_telemetry(backend: Backend) -> dict[str, list[dict[str, Any]]]:
+    """The kept telemetry records by host, oldest first."""
+    with reading_resources(backend.store.database) as resources:
+        return resources.all(TELEMETRY)
