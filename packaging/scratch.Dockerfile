@@ -42,7 +42,6 @@ RUN mkdir -p usr/lib usr/bin etc/ssl/certs \
 
 FROM scratch
 COPY --from=build /out /
-ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 10001:10001
 EXPOSE 2000/udp 2000/tcp
 STOPSIGNAL SIGTERM
