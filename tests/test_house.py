@@ -19,10 +19,12 @@ PURE_ROOMS = ("relay", "sampling")
 
 # Each outside library is named in few places.
 LIBRARY_PLACES = {
-    "botocore": {"net/credentials.py", "net/endpoint.py", "net/instance.py", "daemon.py"},
+    "botocore": {"net/credentials.py", "net/endpoint.py", "net/instance.py", "daemon.py",
+                 "dev/shapes.py"},
+    "opentelemetry": {"dev/otlp.py", "dev/spans.py"},
     "prometheus_client": {"metrics.py"},
     "yaml": {"config.py"},
-    "uvloop": {"daemon.py"},
+    "uvloop": {"lifecycle.py"},
     "httptools": {"net/transport.py", "net/http_server.py"},
 }  # fmt: skip
 

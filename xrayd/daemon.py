@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import httpx
 import msgspec
@@ -26,7 +26,7 @@ from xrayd.net.http_server import HttpServer, Routes
 from xrayd.net.proxies import proxy_chooser
 from xrayd.net.proxy import Proxy
 from xrayd.net.region import find_early_region
-from xrayd.net.sockets import bind, is_loopback
+from xrayd.net.sockets import bind, describe_address, is_loopback
 from xrayd.net.telemetry import TelemetryReporter
 from xrayd.net.transport import Http1Transport
 from xrayd.pipeline import Pipeline
@@ -168,15 +168,10 @@ async def _complain(keeper: IdentityKeeper, where: str) -> None:
 def _describe(relay: Pipeline, sockets: Sockets, config: Config) -> str:
     """Ports, granted buffer and memory, for the line at start."""
     return (
-        f"udp {_where(sockets.udp)}, tcp {_where(sockets.tcp)},"
+        f"udp {describe_address(sockets.udp)}, tcp {describe_address(sockets.tcp)},"
         f" receive buffer {relay.granted} of {config.receive_buffer_mb * 1024 * 1024} bytes,"
         f" memory {relay.buffer.bytes_max / 1e6:.1f} MB, {config.concurrency} requests at once"
     )
-
-
-def _where(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _health(relay: Pipeline, keeper: IdentityKeeper) -> bytes:
@@ -242,21 +237,3 @@ def _start_metrics(
     server = HttpServer(sock, Routes(metrics.screen, metrics.handle))
     server.start()
     return server
-
-
-def run_until_stopped(config: Config, sockets: Sockets, writer: LogWriter) -> None:
-    """Run the event loop for `run`.
-
-    Raises:
-        ConfigError: something the operator must mend.
-    """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run(config, sockets, writer))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - does not exist on Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

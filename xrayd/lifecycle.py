@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self
 
 
@@ -63,3 +63,17 @@ def _crash(context: Mapping[str, object]) -> None:
     if isinstance(error, BaseException):
         traceback.print_exception(error)
     os._exit(70)  # EX_SOFTWARE
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, on uvloop where it exists."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - does not exist on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any, TextIO
 
+from xrayd.errors import ConfigError
+
 _LEVELS = {
     "dev": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -69,9 +71,11 @@ class Throttle:
 
 
 class _TextFormatter(logging.Formatter):
-    """`2006-01-02T15:04:05Z07:00 [Level] message`."""
+    """`2006-01-02T15:04:05Z07:00 [Level] message`; a record that `is_plain` is its message."""
 
     def format(self, record: logging.LogRecord) -> str:
+        if getattr(record, "is_plain", False):
+            return _message(record)
         word = _WORDS.get(record.levelname, record.levelname.capitalize())
         return f"{_stamp(record.created)} [{word}] {_message(record)}"
 
@@ -158,9 +162,12 @@ def open_log(path: str, level: str, style: str, *, rotate: bool) -> LogWriter:
     """Send the `xrayd` loggers to a file or standard output.
 
     Raises:
-        OSError: the file cannot be opened.
+        ConfigError: the file cannot be opened.
     """
-    writer = LogWriter(path, sys.stdout, style, rotate=rotate)
+    try:
+        writer = LogWriter(path, sys.stdout, style, rotate=rotate)
+    except OSError as error:
+        raise ConfigError(f"Logging.LogPath: {path}: {error}") from error
     root = logging.getLogger("xrayd")
     root.handlers[:] = [writer]
     root.propagate = False

@@ -31,6 +31,7 @@ class Pipeline:
         concurrency: requests in flight at most.
         bytes_max: memory for everything held.
         receive_buffer_bytes: kernel receive buffer to ask for.
+        linger_s: how long a batch waits to be filled.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class Pipeline:
         concurrency: int,
         bytes_max: int,
         receive_buffer_bytes: int,
+        linger_s: float = 1.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle()
         self._udp = udp
         self.ledger = Ledger()
-        self.buffer = Buffer(bytes_max)
+        self.buffer = Buffer(bytes_max, linger_s)
         self.granted = ask_receive_buffer(udp, receive_buffer_bytes)
         self.intake = Intake(self.ledger, self.buffer, self._log_refusal, self._log_spill)
         self.pace = Pace(concurrency, random.random)

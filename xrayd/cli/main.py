@@ -13,6 +13,7 @@ from xrayd.cli.flags import CommandLine, FlagError, parse, usage
 from xrayd.errors import ConfigError
 
 COMMANDS = (
+    ("dev", "Be X-Ray on this machine: no account, no credentials."),
     ("config", "Print the effective settings and where each comes from."),
     ("healthcheck", "Ask a running xrayd whether it is well; exit 0 or 1."),
 )
@@ -46,14 +47,27 @@ def _dispatch(line: CommandLine) -> int:
         from xrayd.cli.healthcheck import run_healthcheck  # noqa: PLC0415
 
         return run_healthcheck(line, os.environ)
-    if command == "config":
-        from xrayd.cli.config import config_command  # noqa: PLC0415
-
-        return (
-            config_command.main(line.rest[1:], "xrayd config", standalone_mode=False, obj=line) or 0
-        )
+    if command in ("config", "dev"):
+        return _run_click(command, line)
     # Any other word is ignored, as by the X-Ray daemon.
     return _run_daemon(line)
+
+
+def _run_click(name: str, line: CommandLine) -> int:
+    """Run a subcommand; the flags before its name are handed to it as its object."""
+    import importlib  # noqa: PLC0415
+
+    import click  # noqa: PLC0415 - not for the daemon and the health check
+
+    command = getattr(importlib.import_module(f"xrayd.cli.{name}"), f"{name}_command")
+    try:
+        command.main(line.rest[1:], f"{_program()} {name}", standalone_mode=False, obj=line)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return 0
 
 
 def _run_daemon(line: CommandLine) -> int:
@@ -65,18 +79,15 @@ def _run_daemon(line: CommandLine) -> int:
     udp = bind(config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress")
     tcp = bind(config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress")
     # From here on the kernel keeps datagrams while the rest is imported.
-    from xrayd import daemon, logs  # noqa: PLC0415
+    from xrayd import daemon, lifecycle, logs  # noqa: PLC0415
 
-    try:
-        writer = logs.open_log(
-            config.log_path, config.log_level, config.log_format, rotate=config.log_rotation
-        )
-    except OSError as error:
-        raise ConfigError(f"Logging.LogPath: {config.log_path}: {error}") from error
+    writer = logs.open_log(
+        config.log_path, config.log_level, config.log_format, rotate=config.log_rotation
+    )
     try:
         for warning in loaded.warnings:
             daemon.log.warning("%s", warning)
-        daemon.run_until_stopped(config, daemon.Sockets(udp, tcp), writer)
+        lifecycle.run_loop(daemon.run(config, daemon.Sockets(udp, tcp), writer))
     finally:
         writer.stop()
     return 0

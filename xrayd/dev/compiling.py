@@ -51,7 +51,7 @@ class _Compiled(NamedTuple):
     due_at: float | None
     observations: Observations
     groups: list[str]
-    index: sql.IndexRows
+    rows: sql.IndexRows
     links: list[str]
     summary: tuple[bytes, bytes, str]
 
@@ -189,7 +189,7 @@ def _load_linked(connection: sqlite3.Connection, trace: Trace, now: float) -> Ma
 
 
 def _replace(connection: sqlite3.Connection, one: _Compiled, *, is_known: bool, now: float) -> None:
-    number, rows = one.number, one.index
+    number, rows = one.number, one.rows
     if is_known:
         for statement in FORGET_INDEX:
             connection.execute(statement, (number,))

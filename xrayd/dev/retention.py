@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xrayd.dev.compiling import FORGET_INDEX
-from xrayd.dev.rollups import MINUTE_S
+from xrayd.dev.observations import MINUTE_S
 from xrayd.dev.store import Store
 
 AGE_S_MAX = 30 * 24 * 3600.0

@@ -104,7 +104,7 @@ class RequestModel:
             case "timestamp":
                 return _read_timestamp(value, at)
             case "integer" | "long" as kind:
-                number = _read_whole(value, at, _WHOLE_BITS[kind])
+                number: int | float = _read_whole(value, at, _WHOLE_BITS[kind])
             case _:
                 number = _read_number(value, at)
         _check_range(shape, number, at, violations)

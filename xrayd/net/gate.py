@@ -37,6 +37,29 @@ def refuse_browser(request: Request) -> Response | None:
     return None
 
 
+def refuse_foreign_page(request: Request) -> Response | None:
+    """Refuse what a browser sends for a page that is not this listener's own (the rule of dev).
+
+    An Origin must be the address the request was sent to; `Sec-Fetch-Site` must be same-origin,
+    or, for a GET, none (typed by the user) or a navigation to it. `refuse_foreign_host` has
+    made sure that the address is one of ours.
+    """
+    origin = request.header("origin")
+    if origin is not None and origin != f"http://{request.header('host')}":
+        return text_response(403, "requests from other pages are refused")
+    site = request.header("sec-fetch-site")
+    if site in (None, "same-origin"):
+        return None
+    if request.method in ("GET", "HEAD"):
+        is_navigation = (
+            request.header("sec-fetch-mode") == "navigate"
+            and request.header("sec-fetch-dest") == "document"
+        )
+        if site == "none" or is_navigation:
+            return None
+    return text_response(403, "requests from other pages are refused")
+
+
 def screen(
     request: Request, limits: Mapping[tuple[str, str], int], allowed_hosts: Collection[str]
 ) -> Response | int:

@@ -79,6 +79,12 @@ def _resolve(
     return family, where
 
 
+def describe_address(sock: socket.socket) -> str:
+    """`host:port` of a bound socket, IPv6 in brackets."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether an IP address or host name stands for this machine only, whatever DNS says."""
     if host == "localhost" or host.endswith(".localhost"):

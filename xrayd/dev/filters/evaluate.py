@@ -94,7 +94,7 @@ def node_matches(pattern: NodePattern, node: Node) -> bool:
     )
 
 
-def compile_predicate(  # noqa: C901, PLR0912 - one case for each kind of expression
+def compile_predicate(  # noqa: PLR0912 - one case for each kind of expression
     expression: Expression, context: Context[Any]
 ) -> Predicate:
     """The predicate over the subjects of `context`; `expression` has no groups any more."""

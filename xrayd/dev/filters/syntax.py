@@ -178,7 +178,7 @@ def _format_joined(items: tuple[Expression, ...], word: str, own: int, outer: in
     return f"({text})" if outer >= own else text
 
 
-def _format_term(  # noqa: C901 - one case for each kind of term
+def _format_term(
     term: Expression,
 ) -> str:
     match term:

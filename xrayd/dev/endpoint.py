@@ -1,0 +1,89 @@
+"""The embedded endpoint over HTTP, and the relay's way to it that cannot loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from xrayd.dev.answers import ApiAnswer
+from xrayd.dev.api import XRayApi
+from xrayd.net import gate
+from xrayd.net.http_server import Request, Response, text_response
+
+# PutTraceSegments may carry 50 documents of 64 KB, escaped.
+_BODY_MAX = 8 * 1024 * 1024
+# SQLite lets go of the interpreter's lock; more threads than readers would only wait.
+_THREADS = 4
+
+_WELCOME = """\
+xrayd dev: X-Ray on this machine.
+
+Send segments to this port over UDP (AWS_XRAY_DAEMON_ADDRESS), and read them back with any X-Ray
+client whose endpoint URL is this address, such as
+
+  aws xray get-trace-summaries --endpoint-url {url} --region us-east-1 \\
+      --start-time $(date -d '-1 hour' +%s) --end-time $(date +%s)
+"""
+
+
+class DevEndpoint:
+    """Answers TCP 2000 in dev: every operation of the X-Ray API, and /healthz.
+
+    Args:
+        api: the operations.
+        allowed_hosts: Host names, in lower case, beside loopback's.
+    """
+
+    def __init__(self, api: XRayApi, allowed_hosts: Collection[str]) -> None:
+        self._api = api
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._threads = ThreadPoolExecutor(_THREADS, "x-ray-api")
+
+    def screen(self, request: Request) -> Response | int:
+        """Refuse foreign pages and hosts, or say how large the body may be."""
+        refusal = gate.refuse_foreign_host(request, self._allowed_hosts)
+        refusal = refusal or gate.refuse_foreign_page(request)
+        if refusal is not None:
+            return refusal
+        if request.method == "POST":
+            return _BODY_MAX
+        if request.method in ("GET", "HEAD"):
+            return 0
+        return text_response(405, "X-Ray operations are POST requests")
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request that passed `screen`."""
+        if request.method == "POST":
+            answer = await self.call(request.target, request.body)
+            return Response(answer.status, answer.body, list(answer.headers))
+        if request.target == "/healthz":
+            body = b'{"status":"ok","upstream":"ok","detail":"xrayd dev"}'
+            return Response(200, body, [("Content-Type", "application/json")])
+        if request.target == "/":
+            url = f"http://{request.header('host')}"
+            return text_response(200, _WELCOME.format(url=url))
+        return text_response(404, "there is nothing here")
+
+    async def call(self, path: str, body: bytes) -> ApiAnswer:
+        """Run one operation in a worker thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._api.handle, path, body)
+
+    def close(self) -> None:
+        """Wait for the operations under way."""
+        self._threads.shutdown()
+
+
+class LocalTransport(httpx.AsyncBaseTransport):
+    """Carries the relay's calls to the endpoint inside the process; no socket is involved."""
+
+    def __init__(self, endpoint: DevEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request whose body is at hand."""
+        answer = await self._endpoint.call(request.url.path, request.read())
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)

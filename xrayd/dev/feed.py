@@ -1,0 +1,94 @@
+"""Each arriving trace as one readable line."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+from collections.abc import Sequence
+
+from xrayd.dev.model import Trace
+from xrayd.dev.store import Store
+from xrayd.logs import printable
+
+log = logging.getLogger("xrayd.traces")
+
+# A trace's documents come from several processes; a line is written when they have paused.
+_QUIET_S = 0.3
+_ONCE_MAX = 100
+
+
+class TraceFeed:
+    """Writes a line for each trace some moments after its documents stopped coming.
+
+    Args:
+        store: where traces are read from.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._touched: dict[str, float] = {}
+        self._wake = asyncio.Event()
+
+    def note(self, trace_ids: Sequence[str]) -> None:
+        """Documents of these traces were stored; called in any thread."""
+        self._loop.call_soon_threadsafe(self._note, trace_ids)
+
+    async def run(self) -> None:
+        """Write lines until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._touched:
+                await asyncio.sleep(_QUIET_S / 2)
+                quiet_since = self._loop.time() - _QUIET_S
+                ready = [i for i, at in self._touched.items() if at <= quiet_since][:_ONCE_MAX]
+                for trace_id in ready:
+                    del self._touched[trace_id]
+                for line in await asyncio.to_thread(self._describe, ready):
+                    log.info("%s", line, extra={"is_plain": True})
+
+    def _note(self, trace_ids: Sequence[str]) -> None:
+        now = self._loop.time()
+        for trace_id in trace_ids:
+            self._touched[trace_id] = now
+        self._wake.set()
+
+    def _describe(self, trace_ids: list[str]) -> list[str]:
+        stored = self._store.load(trace_ids)
+        traces = [one.compile(one.touched_at) for one in stored.values()]
+        return [describe(trace) for trace in sorted(traces, key=lambda trace: trace.start)]
+
+
+def describe(trace: Trace) -> str:
+    """Time, id, services, status and duration of a trace."""
+    at = dt.datetime.fromtimestamp(trace.start, dt.UTC).astimezone().strftime("%H:%M:%S")
+    services = [node.name for node in trace.nodes if node.type != "client"]
+    return "  ".join(
+        (
+            at,
+            trace.id,
+            f"{_status(trace):<9}",
+            f"{_duration(trace):>8}",
+            printable(" → ".join(services) or "(no service yet)", 160),
+        )
+    )
+
+
+def _status(trace: Trace) -> str:
+    """A word and, where there is one, the root's HTTP status."""
+    status = trace.root.status if trace.root is not None else None
+    number = f" {status}" if status else ""
+    if trace.has_fault:
+        return "FAULT" + number
+    if trace.has_throttle:
+        return "THROTTLE" + number
+    if trace.has_error:
+        return "ERROR" + number
+    return ("partial" if trace.is_partial else "ok") + number
+
+
+def _duration(trace: Trace) -> str:
+    seconds = trace.duration
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"

@@ -1,0 +1,140 @@
+"""`xrayd dev`: the same relay, pointed at the embedded endpoint in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from contextlib import suppress
+
+import msgspec
+
+from xrayd import __version__
+from xrayd.dev.api import XRayApi
+from xrayd.dev.database import Database
+from xrayd.dev.demo import send_demo
+from xrayd.dev.endpoint import DevEndpoint, LocalTransport
+from xrayd.dev.feed import TraceFeed
+from xrayd.dev.store import Store
+from xrayd.errors import ConfigError, StoreError
+from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.net.client import XRayClient, user_agent
+from xrayd.net.credentials import Identity
+from xrayd.net.http_server import HttpServer, Routes
+from xrayd.net.signing import Keys
+from xrayd.net.sockets import describe_address
+from xrayd.pipeline import Pipeline
+
+log = logging.getLogger("xrayd")
+
+# A newcomer looks at the screen: batches wait a moment, not a second.
+_LINGER_S = 0.2
+_COMPILE_S = 0.5
+_RETAIN_S = 60.0
+_EXIT_S = 5.0
+
+
+class DevSettings(msgspec.Struct):
+    """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes."""
+
+    udp: socket.socket
+    tcp: socket.socket
+    data: str
+    region: str
+    demo: bool
+    allowed_hosts: tuple[str, ...]
+    bytes_max: int
+    receive_buffer_bytes: int
+    concurrency: int
+
+
+async def run_dev(settings: DevSettings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the data file cannot be used.
+    """
+    try:
+        database = await asyncio.to_thread(Database, settings.data)
+    except StoreError as error:
+        raise ConfigError(f"--data: {error}") from error
+    if database.notice:
+        log.warning("%s", database.notice)
+    store = Store(database)
+    feed = TraceFeed(store)
+    api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
+    endpoint = DevEndpoint(api, settings.allowed_hosts)
+    # No account is needed, so the signature is one nobody checks.
+    identity = Identity(
+        keys=Keys("dev", "dev", ""),
+        source="dev",
+        expires_at=0.0,
+        region=settings.region,
+        region_source="dev",
+        endpoint="http://xrayd.dev.localhost",
+    )
+    client = XRayClient(LocalTransport(endpoint), lambda: identity, user_agent({}))
+    relay = Pipeline(
+        settings.udp,
+        client,
+        refresh=lambda: None,
+        concurrency=settings.concurrency,
+        bytes_max=settings.bytes_max,
+        receive_buffer_bytes=settings.receive_buffer_bytes,
+        linger_s=_LINGER_S,
+    )
+    relay.receiver.start()
+    relay.uploader.open()
+    server = HttpServer(settings.tcp, Routes(endpoint.screen, endpoint.handle))
+    server.start()
+    _announce(settings)
+    async with Group() as group:
+        group.start(relay.look_after())
+        group.start(feed.run())
+        group.start(_keep_house(api))
+        if settings.demo:
+            address = _reachable(settings.udp)
+            chance = random.Random()  # noqa: S311 - made-up traffic
+            group.start(send_demo(address, settings.udp.family, chance))
+        signal_name = await shutdown_signal(group)
+        log.info("Got shutdown signal: %s", signal_name)
+        server.stop()
+        deadline = asyncio.get_running_loop().time() + _EXIT_S
+        await relay.drain(0.1, 0.5, deadline)
+    await asyncio.to_thread(endpoint.close)
+    store.close()
+    log.info("Stopped: %s", relay.summary())
+
+
+async def _keep_house(api: XRayApi) -> None:
+    """Compile traces as they come, and forget old ones."""
+    retained_at = 0.0
+    while True:
+        with suppress(StoreError):  # tried again in a moment; reads and writes say what is wrong
+            if await asyncio.to_thread(api.compile_due):
+                continue
+            if time.monotonic() - retained_at >= _RETAIN_S:
+                if await asyncio.to_thread(api.retain):
+                    continue
+                retained_at = time.monotonic()
+        await asyncio.sleep(_COMPILE_S)
+
+
+def _reachable(sock: socket.socket) -> tuple[str, int]:
+    """An address that reaches a socket, also where it is bound to every interface."""
+    host, port = sock.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared
+
+
+def _announce(settings: DevSettings) -> None:
+    udp, tcp = describe_address(settings.udp), describe_address(settings.tcp)
+    lines = (
+        f"xrayd {__version__} dev: X-Ray on this machine, without an account",
+        f"  segments   udp {udp}      AWS_XRAY_DAEMON_ADDRESS={udp}",
+        f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
+        f"  data       {settings.data}",
+    )
+    for line in lines:
+        log.info("%s", line, extra={"is_plain": True})
