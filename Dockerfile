@@ -46,6 +46,8 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
  && ln -s /opt/xrayd/bin/xrayd /usr/bin/xrayd \
  && ln -s /opt/xrayd/bin/xrayd /usr/bin/xray \
  && ln -s /opt/xrayd/bin/xrayd /xray
+# Where `dev` keeps its data, and a spool has its place: the one directory the user owns.
+ENV XDG_DATA_HOME=/var/lib/xray
 USER 10001:10001
 EXPOSE 2000/udp 2000/tcp
 STOPSIGNAL SIGTERM

@@ -42,6 +42,8 @@ RUN mkdir -p usr/lib usr/bin etc/ssl/certs \
 
 FROM scratch
 COPY --from=build /out /
+# Where `dev` keeps its data, and a spool has its place: the one directory the user owns.
+ENV XDG_DATA_HOME=/var/lib/xray
 USER 10001:10001
 EXPOSE 2000/udp 2000/tcp
 STOPSIGNAL SIGTERM

@@ -268,12 +268,13 @@ def measure_start() -> float:
         podman("rm", "--force", "--time=0", container)
 
 
-def test_dev_is_x_ray_itself(env):
+def test_dev_is_x_ray_itself(tmp_path):
     """The same image, one word more: what an SDK sends is found again through AWS's own client."""
     import boto3
     from botocore.config import Config
 
-    with Container(arguments=("dev",)):
+    os.chown(tmp_path, 10001, 10001)
+    with Container(f"--volume={tmp_path}:/var/lib/xray", arguments=("dev",)):
         ids = trace_with_the_sdk(1)
         client = boto3.client(
             "xray", endpoint_url="http://127.0.0.1:2000", region_name="us-east-1",
