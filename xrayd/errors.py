@@ -15,6 +15,7 @@ class FailureKind(StrEnum):
     PROXY = "proxy"
     RESET = "reset"
     MALFORMED = "malformed_answer"
+    TOO_LARGE = "answer_too_large"
     CREDENTIALS = "no_credentials"
     OTHER = "other"
 

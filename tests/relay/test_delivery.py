@@ -103,6 +103,7 @@ DOCUMENTS = [b'{"id":"a"}', b'{"id":"b"}', b"T1Sxx", b'{"id":"a"}', b"not json"]
         ([None], [], 1),  # one of two: nobody can tell
         (["unheard-of"], [], 1),
         ([None] * 5, [0, 1, 2, 3, 4], 0),  # all of them
+        ([None] * 7, [0, 1, 2, 3, 4], 0),  # more than there are
     ],
 )
 def test_unprocessed_entries_find_their_documents(
@@ -172,6 +173,14 @@ def test_throttled_pace_settles_below_the_limit(limit: float, burst: float) -> N
     sent, throttled = service.count("ok", 30.0), service.count("throttled", 30.0)
     assert sent >= 0.8 * limit * 90
     assert throttled <= 0.1 * (sent + throttled)
+
+
+def test_a_total_refusal_teaches_no_rate() -> None:
+    service = Service(offered_per_s=10.0)
+    service.run(5.0, lambda _: "ok")
+    service.run(10.0, lambda _: "throttled")
+    service.run(6.0, lambda _: "ok")
+    assert service.waiting + len(service.flying) < 10
 
 
 def test_pace_returns_to_normal_when_throttling_ends() -> None:

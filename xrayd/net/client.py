@@ -15,6 +15,7 @@ from xrayd import __version__
 from xrayd.errors import FailureKind, UpstreamError
 from xrayd.net.credentials import Identity
 from xrayd.net.signing import Signer
+from xrayd.net.transport import AnswerTooLarge
 from xrayd.relay.delivery import Answer
 
 
@@ -45,6 +46,7 @@ class XRayClient:
         self._identity = identity
         self._agent = agent
         self._signer: tuple[str, str, Signer, httpx.URL] | None = None
+        self._urls: dict[str, httpx.URL] = {}
         self.clock_offset_s = 0.0
 
     async def call(self, path: str, body: bytes, timeout_s: float) -> Answer:
@@ -56,10 +58,10 @@ class XRayClient:
         identity = self._identity()
         if identity is None:
             raise UpstreamError(FailureKind.CREDENTIALS, "no credentials or region yet")
-        signer, url = self._signer_for(identity)
+        signer, url = self._prepare(identity, path)
         epoch_s = time.time() + self.clock_offset_s
         headers = signer.sign(
-            url.path.rstrip("/") + path,
+            url.path,
             {"content-type": "application/json", "x-amzn-xray-timestamp": f"{epoch_s:.9f}"},
             body,
             identity.keys,
@@ -69,7 +71,7 @@ class XRayClient:
         headers["content-length"] = str(len(body))
         request = httpx.Request(
             "POST",
-            url.copy_with(path=url.path.rstrip("/") + path),
+            url,
             headers=headers,
             stream=httpx.ByteStream(body),
             extensions={"timeout": timeout_s},
@@ -84,14 +86,19 @@ class XRayClient:
         """Sign with the service's clock from now on, taken from an answer's Date."""
         self.clock_offset_s = answer.clock_off_s
 
-    def _signer_for(self, identity: Identity) -> tuple[Signer, httpx.URL]:
+    def _prepare(self, identity: Identity, path: str) -> tuple[Signer, httpx.URL]:
+        """The signer and an operation's URL, kept for as long as the endpoint stays the same."""
         kept = self._signer
         if kept is None or kept[0] != identity.endpoint or kept[1] != identity.region:
-            url = httpx.URL(identity.endpoint)
-            host = url.netloc.decode()
-            kept = (identity.endpoint, identity.region, Signer(host, identity.region), url)
-            self._signer = kept
-        return kept[2], kept[3]
+            base = httpx.URL(identity.endpoint)
+            signer = Signer(base.netloc.decode(), identity.region)
+            kept = self._signer = (identity.endpoint, identity.region, signer, base)
+            self._urls.clear()
+        url = self._urls.get(path)
+        if url is None:
+            url = kept[3].copy_with(path=kept[3].path.rstrip("/") + path)
+            self._urls[path] = url
+        return kept[2], url
 
 
 def _to_answer(response: httpx.Response, body: bytes, now: float) -> Answer:
@@ -118,6 +125,8 @@ def failure_kind(error: BaseException) -> FailureKind:
         return FailureKind.TIMEOUT
     if isinstance(error, httpx.ProxyError):
         return FailureKind.PROXY
+    if isinstance(error, AnswerTooLarge):
+        return FailureKind.TOO_LARGE
     cause = error.__cause__
     if isinstance(cause, ConnectionRefusedError):
         return FailureKind.REFUSED

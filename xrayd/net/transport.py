@@ -29,6 +29,10 @@ _IDLE_S = 60.0
 _USER_TIMEOUT_MS = 5000
 
 
+class AnswerTooLarge(httpx.RemoteProtocolError):
+    """An answer of status 200 with more bytes than `ANSWER_BYTES_MAX`; the request was taken."""
+
+
 class Proxy(NamedTuple):
     """An HTTP proxy to CONNECT through. `authorization` is the header's value or empty."""
 
@@ -163,7 +167,9 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
         if self._size > ANSWER_BYTES_MAX:
-            self.fail(httpx.RemoteProtocolError(f"answer of more than {ANSWER_BYTES_MAX} bytes"))
+            is_success = self._parser.get_status_code() == 200
+            kind = AnswerTooLarge if is_success else httpx.RemoteProtocolError
+            self.fail(kind(f"answer of more than {ANSWER_BYTES_MAX} bytes"))
             return
         self._body.append(body)
 
@@ -181,8 +187,10 @@ class _Connection(asyncio.Protocol):
             self.close()
         self.idle_since = self._loop.time()
         status = self._parser.get_status_code()
-        stream = httpx.ByteStream(b"".join(self._body))
-        self._waiter.set_result(httpx.Response(status, headers=self._headers, stream=stream))
+        content = b"".join(self._body)
+        # Never decoded: xrayd asks for no compression, and a bomb is only bytes this way.
+        headers = [pair for pair in self._headers if pair[0].lower() != b"content-encoding"]
+        self._waiter.set_result(httpx.Response(status, headers=headers, content=content))
 
 
 class Http1Transport(httpx.AsyncBaseTransport):

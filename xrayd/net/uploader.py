@@ -133,7 +133,10 @@ class Uploader:
             self._count_failure(error.kind)
             if error.kind is FailureKind.TIMEOUT:
                 self._timeout.expired()
-            self._hold(batch, str(error))
+            if error.kind is FailureKind.TOO_LARGE:
+                self._doubt(batch, str(error), self._loop.time() - started)
+            else:
+                self._hold(batch, str(error))
             return
         except asyncio.CancelledError:
             self._buffer.put_back(batch, 0.0)
@@ -168,12 +171,8 @@ class Uploader:
             case Verdict.SPLIT:
                 self._pace.succeed(now)
                 self._split(batch, answer, what)
-            case Verdict.UNREADABLE if batch.attempts >= delivery.UNREADABLE_TRIES:
-                self._pace.succeed(now)
-                self._ledger.unread_answers += 1
-                self._settle(batch, [], elapsed)
             case Verdict.UNREADABLE:
-                self._hold(batch, "answered 200 with a body that is not X-Ray's")
+                self._doubt(batch, "answered 200 with a body that is not X-Ray's", elapsed)
             case Verdict.THROTTLED:
                 self._hold(batch, what, answer.retry_after_s, throttled=True)
             case Verdict.REFRESH:
@@ -184,6 +183,16 @@ class Uploader:
                 self._hold(batch, f"clock is off by {answer.clock_off_s:.0f} seconds; corrected")
             case Verdict.RETRY:
                 self._hold(batch, what, answer.retry_after_s)
+
+    def _doubt(self, batch: Batch, why: str, elapsed: float) -> None:
+        """A 200 that does not say what became of the batch: try again, but not for ever."""
+        batch.doubts += 1
+        if batch.doubts < delivery.UNREADABLE_TRIES:
+            self._hold(batch, why)
+            return
+        self._pace.succeed(self._loop.time())
+        self._ledger.unread_answers += 1
+        self._settle(batch, [], elapsed)
 
     def _settle(
         self, batch: Batch, unprocessed: list[delivery.Unprocessed], elapsed: float
@@ -205,12 +214,13 @@ class Uploader:
                 "Sent batch of %d segments but had %d Unprocessed segments (%.3f seconds)%s",
                 count, len(unprocessed), elapsed, suppressed,
             )  # fmt: skip
+        batch.refusals += 1
         matched = delivery.match_unprocessed(batch.documents, unprocessed)
         transient: list[bytes] = []
         for position, entry in matched.entries.items():
             document = batch.documents[position]
             is_final = delivery.is_permanent(entry.error_code)
-            if is_final or batch.attempts >= delivery.TRANSIENT_TRIES:
+            if is_final or batch.refusals >= delivery.TRANSIENT_TRIES:
                 self._refuse(document, entry.error_code, entry.message)
             else:
                 transient.append(document)

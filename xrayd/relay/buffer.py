@@ -23,7 +23,8 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     """Documents of one PutTraceSegments request.
 
     `born` is when the oldest arrived and `not_before` when it may be tried (again), both in
-    monotonic seconds; `size` is what it costs in memory, in bytes.
+    monotonic seconds; `size` is what it costs in memory, in bytes. `attempts` are requests;
+    `refusals` those answered with unprocessed documents, `doubts` those with an unreadable 200.
     """
 
     documents: list[bytes]
@@ -31,6 +32,8 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     born: float
     not_before: float = 0.0
     attempts: int = 0
+    refusals: int = 0
+    doubts: int = 0
 
 
 def halves(documents: list[bytes]) -> list[list[bytes]]:
@@ -145,7 +148,10 @@ class Buffer:
         self.settle(batch)
         for documents in keep:
             size = BATCH_OVERHEAD + sum(len(d) + DOCUMENT_OVERHEAD for d in documents)
-            part = Batch(documents, size, batch.born, not_before, batch.attempts)
+            part = Batch(
+                documents, size, batch.born, not_before,
+                batch.attempts, batch.refusals, batch.doubts,
+            )  # fmt: skip
             self.bytes_held += size
             self.in_flight += len(documents)
             self.put_back(part, not_before)

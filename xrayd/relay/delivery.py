@@ -144,7 +144,8 @@ def match_unprocessed(documents: Sequence[bytes], entries: Sequence[Unprocessed]
             found[positions.pop(0)] = entry
         else:
             strays.append(entry)
-    if len(strays) == len(documents) - len(found):
+    if len(strays) >= len(documents) - len(found):
+        del strays[len(documents) - len(found) :]  # more than there are documents: noise
         nameless = [position for position in range(len(documents)) if position not in found]
     if len(strays) == len(nameless):
         found.update(zip(nameless, strays, strict=True))
@@ -212,6 +213,9 @@ class Pace:
 
     def succeed(self, now: float) -> None:
         """A request was answered 200."""
+        if self.is_probing and now - self._successes_at > self._MEMORY_S:
+            # Nothing at all got through: that measured an outage, not a limit.
+            self._rate = None
         self._failures = 0
         self._next_at = 0.0
         self._successes = self._recent_successes(now) + 1.0

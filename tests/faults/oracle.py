@@ -1,0 +1,148 @@
+"""The judge outside the daemon: it knows every document sent and every one that arrived.
+
+A fault is made the same way everywhere: traffic before it (so that connections are warm), traffic
+during it, its end, a fresh document whose way is timed, and the account at the end.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakes.documents import document_id, make_datagram, make_document
+from fakes.process import Xrayd
+from fakes.xray import TRACE_SEGMENTS, FakeXRay, Request
+
+RECOVERY_S = 5.0
+"""A fresh segment is delivered this soon after a fault's end …"""
+SLACK_S = 2.0
+"""… and this much later where the machine that runs the tests is busy."""
+SETTLED_S = 60.0
+
+QUICK_EXIT: Mapping[str, Any] = {"Drain": {"QuietSeconds": 0.2, "ListenSeconds": 1.0}}
+"""Settings that spare each test the second of silence a drain waits for."""
+
+LOST = ("rejected", "unprocessed", "expired", "spilled", "sampled_out", "kernel_dropped")
+
+
+@dataclass
+class Account:
+    """The last line of a process beside what the oracle saw."""
+
+    ledger: dict[str, int]
+    lost: int
+    """Documents sent that the service never stored."""
+    duplicates: int
+    """Documents stored again, each time counted."""
+    altered: int
+    """Documents stored that nobody sent."""
+
+    @property
+    def counted_lost(self) -> int:
+        return sum(self.ledger[name] for name in LOST)
+
+    @property
+    def uncounted(self) -> int:
+        """Documents that are lost without a trace."""
+        return max(0, self.lost - self.counted_lost)
+
+
+@dataclass
+class Oracle:
+    """Sends documents of its own to one process and knows what became of them."""
+
+    process: Xrayd
+    fake: FakeXRay
+    size: int = 1024
+    sent: list[str] = field(default_factory=list)
+
+    def send(self, count: int, **fields: Any) -> list[str]:
+        """Send documents back to back."""
+        documents = [make_document(size=self.size, **fields) for _ in range(count)]
+        self.process.send_document(*documents)
+        self.sent += documents
+        return documents
+
+    def stream(
+        self, seconds: float, per_s: float = 500.0, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Send documents at a rate, for a time or until a condition holds."""
+        started, before = time.monotonic(), len(self.sent)
+        while (elapsed := time.monotonic() - started) < seconds and not until():
+            self.send(int(elapsed * per_s) - (len(self.sent) - before))
+            time.sleep(0.02)  # the pace of the traffic, not a wait for anything
+
+    def wait_all(self, timeout: float = SETTLED_S) -> None:
+        """Wait until everything sent is stored."""
+        self.fake.wait_ids(*map(document_id, self.sent), timeout=timeout)
+
+    def time_to_deliver(self, timeout: float = SETTLED_S) -> float:
+        """Send a fresh document; seconds until the request came that delivered it."""
+        started = time.monotonic()
+        (fresh,) = self.send(1)
+        wanted = document_id(fresh)
+        self.fake.wait_ids(wanted, timeout=timeout)
+        return max(0.0, self._delivery_of(wanted).at - started)
+
+    def _delivery_of(self, wanted: str) -> Request:
+        return next(
+            request
+            for request in self.fake.requests(TRACE_SEGMENTS)
+            if request.verdict is not None
+            and request.verdict.is_stored
+            and wanted.encode() in request.body
+        )
+
+    def check_recovery(self, seconds: float = RECOVERY_S) -> None:
+        """The fault has just ended: a fresh document must get through."""
+        took = self.time_to_deliver()
+        assert took <= seconds + SLACK_S, f"delivered {took:.1f} s after the fault's end"
+
+    def warm_up(self) -> None:
+        """Deliver something before the fault, so that connections are open."""
+        self.send(20)
+        self.wait_all()
+
+    def close(self, *, exit_s: float = 10.0) -> Account:
+        """Stop the process and draw up the account; the identity must hold."""
+        started = time.monotonic()
+        self.process.sigterm()
+        assert self.process.wait(exit_s + 20.0) == 0
+        assert time.monotonic() - started <= exit_s + SLACK_S
+        return self.account()
+
+    def account(self) -> Account:
+        """The account of a process that has stopped."""
+        line = self.process.wait_for_line(r"Stopped: (.*)")[1]
+        ledger = {name: int(n) for name, n in re.findall(r"(\w+)=(-?\d+)", line)}
+        stored = Counter(self.fake.documents)
+        known = set(self.sent)
+        account = Account(
+            ledger,
+            lost=sum(1 for document in known if not stored[document]),
+            duplicates=sum(n - 1 for n in stored.values()),
+            altered=sum(1 for document in stored if document not in known),
+        )
+        assert ledger["difference"] == 0, account
+        assert ledger["queued"] == ledger["in_flight"] == 0, account
+        assert account.uncounted == 0, account
+        assert account.altered == 0, account
+        return account
+
+    def check_nothing_lost(self, *, duplicates_max: int = 0) -> Account:
+        """Everything arrived, nothing is counted as lost, and little came twice."""
+        self.wait_all()
+        account = self.close()
+        assert account.lost == account.counted_lost == 0, account
+        assert account.ledger["received"] == account.ledger["sent"] == len(self.sent), account
+        assert account.duplicates <= duplicates_max, account
+        return account
+
+
+def flood(process: Xrayd, count: int, size: int = 1024) -> list[str]:
+    """Send documents made beforehand, as fast as one sender can; return them."""
+    documents = [make_document(size=size) for _ in range(count)]
+    process.send(*[make_datagram(document) for document in documents])
+    return documents
