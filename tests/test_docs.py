@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd, free_port
 from fakes.xray import FakeXRay
 

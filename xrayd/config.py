@@ -47,6 +47,7 @@ def _setting(
     long: str = "",
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
 ) -> Any:
     metadata = {
         "key": key,
@@ -55,6 +56,7 @@ def _setting(
         "long": long,
         "choices": choices,
         "minimum": minimum,
+        "maximum": maximum,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -177,6 +179,29 @@ class Config:
         (),
         "More Host names that callers on loopback may use for TCP 2000, beside localhost and"
         " loopback addresses.",
+    )
+    age_max_h: float = _setting(
+        "Delivery.MaxAgeHours",
+        24.0,
+        "Hours a segment is held, in memory or on disk, before it is given up; 672 at most.",
+        minimum=0.01,
+        maximum=672,  # X-Ray refuses traces that are older than 28 to 30 days
+    )
+    spool_directory: str = _setting(
+        "Spool.Directory",
+        "",
+        "Directory to write segments to as they arrive, so that neither a kill nor a long outage"
+        " loses them. It is made with mode 0700 and must be xrayd's own. Empty: no spool.",
+    )
+    spool_max_mb: int = _setting(
+        "Spool.MaxMB", 512, "MiB of disk for the spool; the oldest file makes room.", minimum=1
+    )
+    spool_sync: str = _setting(
+        "Spool.Sync",
+        "interval",
+        "When documents are made durable: interval (every 100 ms), batch (as they are written), off"
+        " (when the system sees fit).",
+        choices=("interval", "batch", "off"),
     )
     drain_quiet_s: float = _setting(
         "Drain.QuietSeconds",
@@ -421,6 +446,8 @@ def _checked(key: str, value: Any, place: str) -> Any:
             raise ConfigError(f"{place}: {key} is one of {', '.join(choices)}, not {value!r}{hint}")
     if metadata["minimum"] is not None and value < metadata["minimum"]:
         raise ConfigError(f"{place}: {key} must be at least {metadata['minimum']}, not {value}")
+    if metadata["maximum"] is not None and value > metadata["maximum"]:
+        raise ConfigError(f"{place}: {key} must be at most {metadata['maximum']}, not {value}")
     if key == "TotalBufferSizeMB" and value != 0 and value < 3:
         # The X-Ray daemon's own limit and exit code.
         raise ConfigError(f"{place}: {key} must be at least 3 MB (or 0), not {value}")

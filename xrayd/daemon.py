@@ -30,6 +30,8 @@ from xrayd.net.sockets import bind, describe_address, is_loopback
 from xrayd.net.telemetry import TelemetryReporter
 from xrayd.net.transport import Http1Transport
 from xrayd.pipeline import Pipeline
+from xrayd.spool.dead import DeadLetters
+from xrayd.spool.spool import Spool
 
 log = logging.getLogger("xrayd")
 
@@ -98,7 +100,9 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         concurrency=config.concurrency,
         bytes_max=budget(config.buffer_mb, limit),
         receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
+        age_max_s=config.age_max_h * 3600,
     )
+    await _open_spool(config, relay)
     relay.receiver.start()
     foreign = Forwarded()
     proxy = Proxy(
@@ -143,6 +147,37 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         metrics_server.stop()
     await transport.aclose()
     log.info("Stopped: %s", relay.summary())
+
+
+async def _open_spool(config: Config, relay: Pipeline) -> None:
+    """Open the spool where one is configured; the kernel keeps datagrams meanwhile.
+
+    Raises:
+        ConfigError: the directory cannot be used.
+    """
+    if not config.spool_directory:
+        return
+
+    def open_both() -> tuple[Spool, DeadLetters | None]:
+        spool = Spool.open(
+            config.spool_directory,
+            now=time.time(),
+            bytes_max=config.spool_max_mb * 1024 * 1024,
+            age_max_s=config.age_max_h * 3600,
+            sync=config.spool_sync,  # type: ignore[arg-type]  # one of its choices
+        )
+        try:
+            return spool, DeadLetters.open(config.spool_directory)
+        except OSError as error:
+            log.warning("Refused documents cannot be kept: %s", error)
+            return spool, None
+
+    spool, dead = await asyncio.to_thread(open_both)
+    relay.attach_spool(spool, dead)
+    log.info(
+        "Spool %s: %d segments found, %d MiB at most",
+        config.spool_directory, spool.recovered, config.spool_max_mb,
+    )  # fmt: skip
 
 
 class Forwarded:

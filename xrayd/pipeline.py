@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 
+from xrayd.custody import Custody
 from xrayd.logs import Throttle, printable
 from xrayd.net.client import XRayClient
 from xrayd.net.sockets import ask_receive_buffer, kernel_drops
@@ -17,8 +20,15 @@ from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Intake
 from xrayd.relay.ledger import Ledger
+from xrayd.relay.segment import read_head
+from xrayd.spool.dead import DeadLetter, DeadLetters
+from xrayd.spool.spool import Spool
+from xrayd.spool.worker import Event, SpoolWorker
 
 log = logging.getLogger("xrayd")
+
+# What closing the spool may take of the time for an exit.
+_CLOSE_S = 2.0
 
 
 class Pipeline:
@@ -32,6 +42,7 @@ class Pipeline:
         bytes_max: memory for everything held.
         receive_buffer_bytes: kernel receive buffer to ask for.
         linger_s: how long a batch waits to be filled.
+        age_max_s: how long a document is held.
     """
 
     def __init__(
@@ -44,14 +55,16 @@ class Pipeline:
         bytes_max: int,
         receive_buffer_bytes: int,
         linger_s: float = 1.0,
+        age_max_s: float = 86_400.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle()
         self._udp = udp
         self.ledger = Ledger()
-        self.buffer = Buffer(bytes_max, linger_s)
+        self.buffer = Buffer(bytes_max, linger_s, age_max_s)
         self.granted = ask_receive_buffer(udp, receive_buffer_bytes)
-        self.intake = Intake(self.ledger, self.buffer, self._log_refusal, self._log_spill)
+        self.custody = Custody(self.buffer, self.ledger, self._log_spill)
+        self.intake = Intake(self.ledger, self.buffer, self.custody.take, self._log_refusal)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(
@@ -61,29 +74,45 @@ class Pipeline:
             self.pace,
             refresh=refresh,
             observe=self._observe,
+            bury=self._bury,
+            on_backlog_taken=self.custody.read_ahead,
         )
+        self._worker: SpoolWorker | None = None
         self.receiver = UdpReceiver(udp, self._receive, pause_for(self.granted))
+
+    def attach_spool(self, spool: Spool, dead: DeadLetters | None) -> None:
+        """Write documents to an open spool too, and send what was found in it."""
+        worker = SpoolWorker(spool, dead, self._tell)
+        self._worker = worker
+        self.custody.attach(worker, spool.recovered, self.uploader.pump)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int) -> bool:
         """Take documents that came over TCP; False where they do not fit."""
         taken = self.intake.take_posted(documents, too_large, self._loop.time())
+        self.custody.commit()
         self.uploader.pump()
         return taken
 
     def difference(self) -> int:
         """What the ledger's identity is off by now."""
-        return self.ledger.difference(self.buffer.queued, self.buffer.in_flight)
+        return self.ledger.difference(self.queued + self.custody.spooled, self.buffer.in_flight)
+
+    @property
+    def queued(self) -> int:
+        """Documents that wait in memory."""
+        return self.buffer.queued + self.custody.waiting
 
     async def look_after(self) -> None:
         """Give up what is too old, until cancelled."""
         while True:
             await asyncio.sleep(10.0)
-            self.ledger.expired += self.buffer.expire(self._loop.time())
+            self.custody.expire(self._loop.time())
 
     async def drain(self, quiet_s: float, listen_s: float, deadline: float) -> None:
         """Listen until senders are quiet, empty the kernel's buffer, send what is held.
 
-        `deadline` is in the loop's time; what cannot be sent until then is counted as spilled.
+        `deadline` is in the loop's time. What cannot be sent until then stays in the spool, or is
+        counted as spilled where there is none.
         """
         end = min(self._loop.time() + listen_s, deadline)
         self.uploader.send_at_once()
@@ -95,7 +124,10 @@ class Pipeline:
         self.receiver.stop()
         while self.receiver.drain():
             pass
-        await self.uploader.drain(deadline - self._loop.time())
+        await self.uploader.drain(deadline - self._loop.time() - (_CLOSE_S if self._worker else 0))
+        self.custody.clear()
+        if not await self.custody.close(_CLOSE_S):
+            log.error("The spool's disk did not answer in time; its last documents may be lost")
 
     def summary(self) -> str:
         """Where every document went, in one line."""
@@ -109,7 +141,8 @@ class Pipeline:
             f"expired={ledger.expired}",
             f"spilled={ledger.spilled.total()}",
             f"sampled_out={ledger.sampled_out.total()}",
-            f"queued={self.buffer.queued}",
+            f"queued={self.queued}",
+            f"spooled={self.custody.spooled}",
             f"in_flight={self.buffer.in_flight}",
             f"difference={self.difference()}",
             f"kernel_dropped={kernel_drops(self._udp)}",
@@ -118,8 +151,19 @@ class Pipeline:
 
     def gauges(self) -> Mapping[str, tuple[str, float]]:
         """What /metrics shows beside the ledger."""
+        figures = self.custody.figures
         return {
-            "queued_documents": ("Documents waiting in memory.", self.buffer.queued),
+            "spool_bytes": ("Bytes of the spool's files.", figures.bytes_on_disk if figures else 0),
+            "spool_degraded": (
+                "1 while the spool's disk does not work as it should.",
+                float(figures is not None and figures.degraded is not None),
+            ),
+            "spool_corrupt_records_total": (
+                "Records the spool lost to damage.",
+                figures.corrupt_records if figures else 0,
+            ),
+            "queued_documents": ("Documents waiting in memory.", self.queued),
+            "spooled_documents": ("Documents waiting on disk only.", self.custody.spooled),
             "in_flight_documents": ("Documents in requests under way.", self.buffer.in_flight),
             "ledger_difference": ("What the ledger's identity is off by.", self.difference()),
             "buffer_bytes": ("Bytes of memory held by documents.", self.buffer.bytes_held),
@@ -137,7 +181,32 @@ class Pipeline:
 
     def _receive(self, datagrams: list[bytes]) -> None:
         self.intake.take_datagrams(datagrams, self._loop.time())
+        self.custody.commit()
         self.uploader.pump()
+
+    def _tell(self, event: Event) -> None:
+        """Bring an event of the spool's thread to the loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed; nobody is left to tell
+            self._loop.call_soon_threadsafe(self._take_event, event)
+
+    def _take_event(self, event: Event) -> None:
+        was = self.custody.figures.degraded if self.custody.figures else None
+        self.custody.handle(event)
+        now = self.custody.figures.degraded if self.custody.figures else None
+        if now != was:
+            if now is None:
+                log.info("The spool works again")
+            else:
+                log.error("The spool cannot be written (%s); documents stay in memory", now)
+
+    def _bury(self, document: bytes, code: str, message: str) -> None:
+        """Keep a refused document where there is a spool to keep it in."""
+        if self._worker is not None:
+            head = read_head(document)
+            trace_id = head.trace_id if head is not None else ""
+            self._worker.keep_dead(
+                DeadLetter(time.time(), "unprocessed", code, message, trace_id, document)
+            )
 
     def _log_refusal(self, reason: str, datagram: bytes) -> None:
         suppressed = self._throttle.allow(reason, self._loop.time())

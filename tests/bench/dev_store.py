@@ -12,7 +12,6 @@ import json
 import random
 import resource
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -138,7 +137,6 @@ def main() -> None:
     )
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
-    sys.setswitchinterval(0.0005)
     chance = random.Random(7)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(options.data or f"{folder}/bench.sqlite")
@@ -149,6 +147,8 @@ def main() -> None:
         if not is_filled:
             fill(api, options.traces, chance)
         read(api, chance)
+        if not is_filled:
+            flow(api, options.traces // 10, chance)
         print(f"resident {rss_mib()[0]:.0f} MiB, at most {rss_mib()[1]:.0f} MiB")
         print(f"data {store.database.used_bytes() / 2**20:.0f} MiB")
         store.close()
@@ -196,6 +196,42 @@ def fill(api: XRayApi, traces: int, chance: random.Random) -> None:
     taken = time.perf_counter() - started
     if compiled:
         print(f"compiled afterwards: {compiled:,} traces at {compiled / taken:,.0f}/s")
+
+
+def flow(api: XRayApi, traces: int, chance: random.Random) -> None:
+    """Store as fast as it goes, with a thread that compiles and one that reads beside it."""
+    stop = threading.Event()
+    waits: list[float] = []
+
+    def read_on() -> None:
+        window = {"StartTime": NOW - 1800, "EndTime": NOW, "FilterExpression": 'annotation.x = "y"'}
+        while not stop.wait(0.1):
+            started = time.perf_counter()
+            post(api, "/TraceSummaries", window)
+            waits.append((time.perf_counter() - started) * 1000)
+
+    def compile_on() -> None:
+        while not stop.is_set():
+            if api.compile_due(limit=200, budget_s=0.2) < 200:
+                stop.wait(0.05)
+
+    bodies = list(make_batches(traces, chance))
+    others = [threading.Thread(target=read_on), threading.Thread(target=compile_on)]
+    for other in others:
+        other.start()
+    started = time.perf_counter()
+    for body in bodies:
+        assert api.handle("/TraceSegments", body).status == 200
+    taken = time.perf_counter() - started
+    stop.set()
+    for other in others:
+        other.join()
+    waits.sort()
+    print(
+        f"ingest beside compiling and reading: {traces * 4 / taken:,.0f} documents/s;"
+        f" {len(waits)} reads, median {statistics.median(waits):.0f} ms,"
+        f" p95 {waits[int(len(waits) * 0.95)]:.0f} ms"
+    )
 
 
 def read(api: XRayApi, chance: random.Random) -> None:

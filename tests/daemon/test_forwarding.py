@@ -5,9 +5,9 @@ import re
 from collections import Counter
 
 import pytest
-from conftest import XraydFactory
 from fakes.captures import Captures
 from fakes.documents import HEADER, make_datagram, make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay, refuse_above, refuse_containing

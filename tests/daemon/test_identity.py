@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.metadata import FakeContainerCredentials, FakeEcsMetadata, FakeImds, FakeSts
 from fakes.proxy import FakeProxy
 from fakes.tls import Certificates

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
 from fakes.verdict import Unprocessed, Verdict
 from fakes.xray import FakeXRay

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
 from fakes.xray import CREDENTIALS, FakeXRay
 

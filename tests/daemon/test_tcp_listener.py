@@ -5,8 +5,8 @@ import socket
 
 import botocore.session
 import pytest
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import make_document
+from fakes.factory import XraydFactory
 from fakes.proxy import FakeProxy, ProxyVerdict
 from fakes.tls import Certificates
 from fakes.xray import FakeXRay

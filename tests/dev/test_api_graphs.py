@@ -117,8 +117,7 @@ class TestServiceGraph:
                     for number in range(first + 1, first + 301)
                 )
             )
-        while shared.api.compile_due(1000, 10):
-            pass
+        shared.compile_all()
         total = len(firsts) * 300
         graph = shared.ask("/ServiceGraph", StartTime=minute + 20, EndTime=minute + 50)
         assert statistics(by_name(graph["Services"])["api", ""])[0] == total
@@ -286,6 +285,7 @@ class TestTimeSeries:
         with served_endpoint() as (shared, client):
             for number in range(1, 1202):
                 shared.put(segment(number, number, "api", number - 600, 0.1))
+            shared.compile_all()
             paginator = client.get_paginator("get_time_series_service_statistics")
             pages = list(paginator.paginate(**HOUR, Period=1))
             sizes = [len(page["TimeSeriesServiceStatistics"]) for page in pages]

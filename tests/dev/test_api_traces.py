@@ -29,6 +29,7 @@ def store_many(shared, count: int, **more) -> None:
                 for number in range(first, min(first + 500, count + 1))
             )
         )
+    shared.compile_all()
 
 
 def found_ids(shared, **request) -> list[str]:
@@ -339,8 +340,7 @@ class TestFilters:
     def test_pages_of_what_sql_cannot_decide_end_and_go_on(self, shared):
         total = EXAMINED_MAX + 100
         store_many(shared, total, fault=True)
-        while shared.api.compile_due(1000, 10):
-            pass
+        shared.compile_all()
         shared.put(segment(9000, 9000, "rare", -10, fault=True))
         request = {**HOUR, "FilterExpression": 'rootcause.fault.service { name = "rare" }'}
         found, pages = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ from api_endpoint import NOW, endpoint, segment, trace_id
 
 from xrayd.dev import schema
 from xrayd.dev.database import MEMORY, BusyError, Database, TooSlowError
-from xrayd.dev.documents import parse_documents
-from xrayd.dev.store import Store
+from xrayd.dev.documents import Accepted, parse_documents
+from xrayd.dev.store import DOCUMENTS_MAX, Store
 from xrayd.errors import StoreError
 
 HOUR = {"StartTime": NOW - 3600, "EndTime": NOW + 3600}
@@ -214,7 +215,27 @@ class TestUnusableFiles:
         with pytest.raises(StoreError, match="cannot use the database"):
             Database(str(tmp_path))
 
-    def test_damage_found_while_running_is_an_answer(self, path):
+    def test_damage_come_upon_while_running_is_looked_for_at_the_next_start(self, path):
+        with endpoint(path) as shared:
+            shared.put(*(segment(n, n, "api", 0, user="u" * 200) for n in range(1, 200)))
+        with sqlite3.connect(path) as connection:
+            root = connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name = 'document'"
+            ).fetchone()[0]
+        connection.close()
+        with Path(path).open("r+b") as file:
+            file.seek((root - 1) * schema.PAGE_BYTES)
+            file.write(b"\xff" * schema.PAGE_BYTES)
+        with endpoint(path) as shared:
+            assert shared.api.backend.store.database.notice is None
+            status, answer = shared.post("/Traces", {"TraceIds": [trace_id(1)]})
+            assert (status, "malformed" in answer["Message"]) == (500, True)
+        with endpoint(path) as shared:
+            assert "is damaged" in shared.api.backend.store.database.notice
+            assert found(shared) == []
+        assert Path(f"{path}.damaged-1").exists()
+
+    def test_a_document_that_became_unreadable_is_an_answer(self, path):
         with endpoint(path) as shared:
             shared.put(segment(1, 1, "api", 0))
             with shared.api.backend.store.database.writing() as connection:
@@ -284,3 +305,35 @@ class TestBounds:
             store.add(read(segment(1, 1, "a", 0)), NOW)
         with pytest.raises(StoreError):
             store.load([trace_id(1)])
+
+
+class TestLargeTraces:
+    def test_a_trace_that_never_ends_is_compiled_less_and_less_often(self, path):
+        with endpoint(path) as shared:
+            for first in range(1, 3001, 500):
+                shared.put(*(segment(1, n, "api", 0) for n in range(first, first + 500)))
+            shared.clock.now += 5
+            assert shared.api.compile_due() == 1
+            shared.put(segment(1, 9000, "late", 1))
+            assert shared.api.compile_due() == 0
+            shared.clock.now += 2
+            assert shared.api.compile_due() == 0
+            shared.put(segment(1, 9001, "later", 1))  # does not put it off
+            shared.clock.now += 1.1
+            assert shared.api.compile_due() == 1
+
+    def test_of_a_very_large_one_the_latest_documents_are_read(self, path):
+        store = Store(Database(path))
+        total = DOCUMENTS_MAX + 10
+        (template,) = read(segment(1, 1, "api", 0))
+        for first in range(0, total, 5000):
+            batch = []
+            for number in range(first, min(first + 5000, total)):
+                document = copy.copy(template.document)
+                document.id = f"{number:016x}"
+                text = template.text.replace(template.document.id, document.id)
+                batch.append(Accepted(document, text))
+            store.add(batch, NOW)
+        ids = [one.id for one in store.load([trace_id(1)])[trace_id(1)].documents]
+        assert ids == [f"{number:016x}" for number in range(10, total)]
+        store.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import XraydFactory
 from fakes.documents import document_id, make_document
+from fakes.factory import XraydFactory
 from fakes.proxy import FakeProxy, ProxyVerdict
 from fakes.tls import Certificates
 from fakes.xray import (

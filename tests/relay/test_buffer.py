@@ -48,7 +48,11 @@ def test_large_documents_make_small_batches() -> None:
 
 def test_the_oldest_spill_over_first_and_are_counted() -> None:
     buffer = Buffer(3_000_000)
-    spilled = sum(buffer.append(b"%05d" % n + b"x" * 60_000, float(n)) for n in range(100))
+    given_up = [
+        batch for n in range(100) for batch in buffer.append(b"%05d" % n + b"x" * 60_000, float(n))
+    ]
+    spilled = sum(len(batch.documents) for batch in given_up)
+    assert spilled > 0
     kept: list[bytes] = []
     while (batch := buffer.take(1e9)) is not None:
         kept += batch.documents
@@ -65,7 +69,9 @@ def test_a_document_spills_itself_when_all_else_is_in_flight() -> None:
     taken = []
     while (batch := buffer.take(1.0, linger=False)) is not None:
         taken.append(batch)
-    assert buffer.append(b"y" * 60_000, 2.0) == 1
+    given_up = buffer.append(b"y" * 60_000, 2.0, 7)
+    assert [batch.documents for batch in given_up] == [[b"y" * 60_000]]
+    assert list(given_up[0].numbers) == [7]
     assert buffer.queued == 0
 
 
@@ -107,14 +113,45 @@ def test_what_is_too_old_expires() -> None:
     buffer.put_back(retried, 50.0)
     for n in range(DOCUMENTS_MAX):
         buffer.append(b"%d" % n, 90.0)
-    assert buffer.expire(99.0) == 0
-    assert buffer.expire(101.0) == DOCUMENTS_MAX
+    assert buffer.expire(99.0) == []
+    assert [len(batch.documents) for batch in buffer.expire(101.0)] == [DOCUMENTS_MAX]
     assert buffer.queued == DOCUMENTS_MAX
 
 
-def test_halves_of_one_document_are_that_document() -> None:
-    assert halves([b"a"]) == [[b"a"]]
-    assert halves([b"a", b"b", b"c"]) == [[b"a", b"b"], [b"c"]]
+def test_halves_of_one_position_are_that_position() -> None:
+    assert halves([4]) == [[4]]
+    assert halves(range(3)) == [[0, 1], [2]]
+
+
+def test_parts_of_a_batch_keep_their_numbers_and_the_rest_is_settled() -> None:
+    buffer = Buffer(10_000_000)
+    settled: list[list[int]] = []
+    buffer.on_settled = lambda batch, positions: settled.append(
+        [batch.numbers[position] for position in positions]
+    )
+    for number in range(1, 6):
+        buffer.append(b"%d" % number, 0.0, number)
+    batch = buffer.take(0.0, linger=False)
+    assert batch is not None
+    buffer.divide(batch, [[0, 3], [4]], 0.0)
+    assert settled == [[2, 3]]
+    parts = [buffer.take(0.0), buffer.take(0.0)]
+    assert [(p.documents, list(p.numbers)) for p in parts if p] == [
+        ([b"1", b"4"], [1, 4]),
+        ([b"5"], [5]),
+    ]
+
+
+def test_backlog_is_sent_apart_and_given_up_first() -> None:
+    buffer = Buffer(10_000)
+    buffer.add_backlog([b"x" * 3000], [77], 0.0)
+    assert buffer.take(100.0, linger=False) is None
+    given_up = buffer.append(b"y" * 8000, 0.0)
+    assert [(list(b.numbers), b.is_backlog) for b in given_up] == [([77], True)]
+    buffer.add_backlog([b"z"], [78], 0.0)
+    batch = buffer.take_backlog(0.0)
+    assert batch is not None
+    assert (batch.is_backlog, list(batch.numbers)) == (True, [78])
 
 
 class BufferMachine(RuleBasedStateMachine):
@@ -132,7 +169,8 @@ class BufferMachine(RuleBasedStateMachine):
     def append(self, size: int, count: int) -> None:
         for _ in range(count):
             self.appended += 1
-            self.gone += self.buffer.append(b"x" * size, self.now)
+            given_up = self.buffer.append(b"x" * size, self.now)
+            self.gone += sum(len(batch.documents) for batch in given_up)
 
     @rule(seconds=st.floats(0.0, 30.0))
     def wait(self, seconds: float) -> None:
@@ -155,17 +193,17 @@ class BufferMachine(RuleBasedStateMachine):
         elif ending == "put_back":
             self.buffer.put_back(batch, self.now + 3.0)
         else:
-            keep = halves(batch.documents)[:1]
+            keep = halves(range(len(batch.documents)))[:1]
             self.gone += len(batch.documents) - len(keep[0])
             self.buffer.divide(batch, keep, self.now)
 
     @rule()
     def expire(self) -> None:
-        self.gone += self.buffer.expire(self.now)
+        self.gone += sum(len(batch.documents) for batch in self.buffer.expire(self.now))
 
     @rule()
     def clear(self) -> None:
-        self.gone += self.buffer.clear()
+        self.gone += sum(len(batch.documents) for batch in self.buffer.clear())
         assert self.buffer.queued == 0
 
     @invariant()

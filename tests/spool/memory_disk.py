@@ -54,6 +54,7 @@ class MemoryDisk(Disk):
         """Bytes that somebody else takes."""
         self.is_read_only = False
         self.syncs = 0
+        self.bytes_read = 0
         self.writes = 0
         self._numbers = iter(range(100, 1 << 60))
         self._root = Folder(next(self._numbers))
@@ -190,7 +191,9 @@ class MemoryDisk(Disk):
         sectors = range(offset // SECTOR, (offset + size + SECTOR - 1) // SECTOR)
         if self._bad and any((inode.number, sector) in self._bad for sector in sectors):
             raise _error(errno.EIO)
-        return bytes(inode.data[offset : offset + size])
+        data = bytes(inode.data[offset : offset + size])
+        self.bytes_read += len(data)
+        return data
 
     def truncate(self, fd: int, size: int) -> None:
         inode, _ = self._node(fd)

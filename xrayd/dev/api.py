@@ -15,6 +15,7 @@ import msgspec
 from xrayd.dev.answers import ApiAnswer, ApiError, answer, refuse
 from xrayd.dev.backend import Backend, Handler
 from xrayd.dev.database import BusyError, TooSlowError
+from xrayd.dev.model import Trace
 from xrayd.dev.operations import (
     graphs,
     groups,
@@ -164,6 +165,14 @@ class XRayApi:
         return retain(
             self.backend.store, self.backend.clock(), age_s_max=age_s_max, bytes_max=bytes_max
         )
+
+    def load(self, trace_ids: Sequence[str]) -> list[Trace]:
+        """The traces with these ids (X-Ray or W3C form) that there are, put together now.
+
+        Raises:
+            StoreError: reading failed.
+        """
+        return traces.load_compiled(self.backend, trace_ids)
 
     def totals(self) -> Totals:
         """Requests by service and by group since the start, of the traces compiled so far."""

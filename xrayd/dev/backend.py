@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from xrayd.dev.totals import Counters
 
 @dataclass(slots=True)
 class Intake:
-    """What arrived at PutTraceSegments since the start.
+    """What arrived at PutTraceSegments since the start. Threads add to it one at a time.
 
     Attributes:
         documents: segments and subsegments stored.
@@ -26,6 +27,15 @@ class Intake:
     refused: int = 0
     unsampled: int = 0
     metrics: int = 0
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, documents: int, refused: int, unsampled: int, metrics: int) -> None:
+        """Count one batch."""
+        with self._guard:
+            self.documents += documents
+            self.refused += refused
+            self.unsampled += unsampled
+            self.metrics += metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import msgspec
 from xrayd.dev.filters import sql
 from xrayd.dev.model import Trace
 from xrayd.dev.observations import Observations, encode_observations, observe
-from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, Rollups, decode
+from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, REACH_S, Rollups, decode
 from xrayd.dev.store import Store, StoredTrace, load_by_id, load_by_number
 from xrayd.dev.summary import summarize
 from xrayd.dev.totals import Counters
@@ -28,6 +28,9 @@ BATCH_TRACES = 50
 
 LINKED_TRACES_MAX = 20
 """Linked traces looked into for one trace (AWS X-Ray Developer Guide, "Trace linking")."""
+
+_BATCH_S_MAX = 60.0  # many very large traces
+_DURATION_US_MAX = int(REACH_S * 1_000_000)  # sums of senseless durations would outgrow 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def count_due(store: Store, now: float, limit: int) -> int:
 def _compile_batch(
     store: Store, groups: Sequence[GroupFilter], counters: Counters, now: float, size: int
 ) -> int:
-    with store.database.reading() as connection:
+    with store.database.reading(_BATCH_S_MAX) as connection:
         due = connection.execute(
             "SELECT trace_id FROM arrival WHERE due_at <= ? ORDER BY due_at LIMIT ?", (now, size)
         ).fetchall()
@@ -162,6 +165,8 @@ def _compile(
 ) -> _Compiled:
     trace = stored.compile(now)
     observations = observe(trace, _load_linked(connection, trace, now))
+    for item in (*observations.requests, *observations.calls):
+        item.duration_us = min(item.duration_us, _DURATION_US_MAX)
     matching = [group.arn for group in groups if group.matches(trace)]
     settled_at = stored.touched_at + GRACE_S
     return _Compiled(

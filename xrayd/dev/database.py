@@ -69,6 +69,7 @@ class Database:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._readers_made = 0
         self._is_closed = False
+        self._is_damaged = False
         self._open: list[sqlite3.Connection] = []
         self._lock_file: int | None = None
         try:
@@ -110,7 +111,7 @@ class Database:
                     if connection.in_transaction:  # SQLite ends it itself where the disk is full
                         connection.execute("ROLLBACK")
             except sqlite3.Error as error:
-                raise _explain(error) from error
+                raise self._explain(error) from error
 
     @contextmanager
     def reading(self, limit_s: float = READ_S_MAX) -> Iterator[sqlite3.Connection]:
@@ -136,7 +137,7 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            raise _explain(error) from error
+            raise self._explain(error) from error
         finally:
             self._give_back(connection)
 
@@ -158,7 +159,8 @@ class Database:
                 with suppress(queue.Empty, sqlite3.Error):
                     for _ in range(self._readers_made):
                         self._readers.get(timeout=READ_S_MAX)
-                    schema.mark(self._writer, clean=True)
+                    state = schema.State.DAMAGED if self._is_damaged else schema.State.CLOSED
+                    schema.mark(self._writer, state)
             for connection in reversed(self._open):
                 with suppress(sqlite3.Error):
                     connection.close()
@@ -188,13 +190,23 @@ class Database:
         else:
             self._readers.put(connection)
 
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        # errors that the sqlite3 module raises itself carry no code
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return TooSlowError("the request reads too much: narrow its time range or its filter")
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return BusyError("the store is busy")
+        self._is_damaged = self._is_damaged or _is_corruption(error)
+        return StoreError(f"the store failed: {error}")
+
     def _open_file(self, path: Path) -> None:
         self._lock_file = _lock(path)
         if path.exists() and path.stat().st_size:
             self.notice = self._move_aside_if_unusable(path)
         self._writer = self._connect(WRITER_CACHE_KIB)
         schema.create(self._writer)
-        schema.mark(self._writer, clean=False)
+        schema.mark(self._writer, schema.State.OPEN)
         for _ in range(READERS):
             reader = self._connect(READER_CACHE_KIB)
             reader.execute("PRAGMA query_only = ON")
@@ -277,14 +289,5 @@ def _move_aside(path: Path, suffix: str) -> Path:
 
 
 def _is_corruption(error: sqlite3.Error) -> bool:
-    return error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _explain(error: sqlite3.Error) -> StoreError:
-    # errors that the sqlite3 module raises itself carry no code
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_INTERRUPT:
-        return TooSlowError("the request reads too much: narrow its time range or its filter")
-    if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BusyError("the store is busy")
-    return StoreError(f"the store failed: {error}")
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

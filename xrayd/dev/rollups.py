@@ -21,7 +21,7 @@ DEFAULT_GROUP = "Default"
 EVERYTHING = ""
 """The key of its sums; those of other groups have the group's ARN."""
 
-PART_TRACES_MAX = 5000
+PART_TRACES_MAX = 2000
 """Traces looked at one by one for a part of a minute."""
 
 REACH_S = 7 * 24 * 3600.0

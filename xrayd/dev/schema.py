@@ -7,8 +7,11 @@ is compiled; `arrival` and `document` are written at once when documents come in
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from collections.abc import Mapping
+from enum import Enum
 
 from xrayd.dev.filters import sql
 
@@ -20,6 +23,11 @@ APPLICATION_ID = 0x58726179
 
 PAGE_BYTES = 8192
 """Several 1 KB documents to a page."""
+
+CHECK_S_MAX = 1.0
+"""Seconds that looking for damage may delay the start."""
+
+_PROGRESS_STEPS = 2000
 
 
 def _columns(columns: Mapping[str, str]) -> str:
@@ -114,23 +122,45 @@ def version_of(connection: sqlite3.Connection) -> int | None:
     return None if tables else 0
 
 
-def mark(connection: sqlite3.Connection, *, clean: bool) -> None:
-    """Note whether the file was closed in good order."""
+class State(Enum):
+    """What is known about a file that is opened."""
+
+    OPEN = b"open"  # it was not closed in good order
+    CLOSED = b"closed"
+    DAMAGED = b"damaged"  # damage was come upon while it was open
+
+
+def mark(connection: sqlite3.Connection, state: State) -> None:
+    """Note the state that the next one to open the file shall find."""
     connection.execute(
-        "INSERT OR REPLACE INTO resource VALUES ('store', 'closed', ?)", (b"1" if clean else b"",)
+        "INSERT OR REPLACE INTO resource VALUES ('store', 'state', ?)", (state.value,)
     )
 
 
 def check(connection: sqlite3.Connection) -> None:
-    """Look for damage; thoroughly where the file was not closed in good order.
+    """Look for damage: for `CHECK_S_MAX` where the file was not closed in good order.
+
+    Where damage was come upon before, the whole file is looked through, however long it takes.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged; the message says how.
     """
-    closed = connection.execute(
-        "SELECT body FROM resource WHERE kind = 'store' AND name = 'closed'"
+    row = connection.execute(
+        "SELECT body FROM resource WHERE kind = 'store' AND name = 'state'"
     ).fetchone()
-    if closed is None or closed[0] != b"1":
+    state = State.OPEN.value if row is None else row[0]
+    if state == State.CLOSED.value:
+        return
+    is_bounded = state == State.OPEN.value
+    deadline = time.monotonic() + CHECK_S_MAX if is_bounded else math.inf
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+    try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)

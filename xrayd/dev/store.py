@@ -21,6 +21,13 @@ from xrayd.dev.model import Document, Trace
 from xrayd.dev.traces import compile_trace
 from xrayd.errors import StoreError
 
+DOCUMENTS_MAX = 10_000
+"""Documents of one trace that are read: the latest. X-Ray stops keeping more at 500 kB a trace."""
+
+DOCUMENTS_PER_SECOND = 1000
+"""A trace with so many documents waits a second before it is compiled again, one with twice as
+many two."""
+
 _ROWS_MAX = 64
 """Rows to a statement. One statement for many rows gives the interpreter lock away once, not for
 every row; taking it back can mean waiting for a busy thread."""
@@ -146,8 +153,16 @@ def _with_documents(
     bodies = connection.execute(
         """SELECT trace_id, body FROM document
         WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY trace_id, number""",
-        (_listed([row[0] for row in arrivals]),),
+        (_listed([row[0] for row in arrivals if row[3] <= DOCUMENTS_MAX]),),
     ).fetchall()
+    for row in arrivals:
+        if row[3] > DOCUMENTS_MAX:
+            latest = connection.execute(
+                """SELECT trace_id, body FROM document
+                WHERE trace_id = ? ORDER BY number DESC LIMIT ?""",
+                (row[0], DOCUMENTS_MAX),
+            )
+            bodies += reversed(latest.fetchall())
     documents = {
         number: [_load(body) for _, body in rows] for number, rows in groupby(bodies, itemgetter(0))
     }
@@ -180,8 +195,10 @@ class _Upsert(NamedTuple):
 _ARRIVAL = _Upsert(
     "INSERT INTO arrival (xray_id, touched_at, revision, due_at) VALUES",
     "(?, ?, ?, ?)",
-    """ON CONFLICT (xray_id) DO UPDATE SET touched_at = excluded.touched_at,
-    revision = revision + excluded.revision, due_at = excluded.due_at""",
+    # what grew large, because an application uses one trace id for ever, is compiled less often
+    f"""ON CONFLICT (xray_id) DO UPDATE SET touched_at = excluded.touched_at,
+    revision = revision + excluded.revision,
+    due_at = min(ifnull(due_at, 1e300), excluded.due_at + revision / {DOCUMENTS_PER_SECOND})""",
 )
 _DOCUMENT = _Upsert(
     "INSERT INTO document (trace_id, id, rank, body) VALUES",

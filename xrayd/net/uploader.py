@@ -14,12 +14,13 @@ from xrayd.net.client import XRayClient
 from xrayd.relay import delivery
 from xrayd.relay.buffer import Batch, Buffer, halves
 from xrayd.relay.delivery import Answer, Pace, ResponseTimeout, Verdict
-from xrayd.relay.ledger import Ledger, Spill
+from xrayd.relay.ledger import Ledger
 from xrayd.relay.segment import read_head, to_text
 
 log = logging.getLogger("xrayd.uploader")
 
 _TRANSIENT_PAUSE_S = 1.0
+_BACKLOG_SHARE = 0.3
 
 _encode_body = msgspec.json.Encoder().encode
 
@@ -34,6 +35,8 @@ class Uploader:
         pace: decides when a request may start.
         refresh: asks for new credentials.
         observe: told documents and seconds of each answered request, for metrics.
+        bury: keeps a document that X-Ray refused for good, with its code and message.
+        on_backlog_taken: told that a batch read back from the spool is on its way.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Uploader:
         pace: Pace,
         *,
         refresh: Callable[[], None],
-        observe: Callable[[int, float], None] | None = None,
+        observe: Callable[[int, float], None],
+        bury: Callable[[bytes, str, str], None],
+        on_backlog_taken: Callable[[], None],
     ) -> None:
         self._buffer = buffer
         self._client = client
@@ -52,9 +57,12 @@ class Uploader:
         self._pace = pace
         self._refresh = refresh
         self._observe = observe
+        self._bury = bury
+        self._on_backlog_taken = on_backlog_taken
         self._loop = asyncio.get_running_loop()
         self._timeout = ResponseTimeout()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: dict[asyncio.Task[None], Batch] = {}
+        self._was_backlog = False
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle()
         self._failures = Throttle(lines=3, seconds=30.0)
@@ -75,7 +83,7 @@ class Uploader:
             self._timer = None
         while True:
             now = self._loop.time()
-            due = self._buffer.due_in(now)
+            due = self._due_in(now)
             if due is None and not self._sending:
                 self._idle.set()
             if due is None or not self._is_ready:
@@ -83,18 +91,48 @@ class Uploader:
             wait = self._pace.wait_s(now, len(self._sending))
             if wait is None:
                 return  # the end of a request pumps again
-            pause = max(wait, due if self._linger else 0.0)
+            pause = max(wait, due)
             if pause > 0.0:
                 self._timer = self._loop.call_later(pause, self.pump)
                 return
-            batch = self._buffer.take(now, linger=self._linger)
+            batch = self._next_batch(now)
             if batch is None:
                 return
             self._idle.clear()
             self._pace.start()
             task = self._loop.create_task(self._send(batch))
-            self._sending.add(task)
+            self._sending[task] = batch
             task.add_done_callback(self._ended)
+
+    def _due_in(self, now: float) -> float | None:
+        """Seconds until a batch may be sent, None where nothing waits."""
+        live = self._buffer.due_in(now)
+        if self._buffer.backlog_batches and self._backlog_may_go(live):
+            return 0.0
+        return live if live is None or self._linger else 0.0
+
+    def _backlog_may_go(self, live: float | None) -> bool:
+        """Live documents keep seven slots of ten while there are any; else backlog has them all."""
+        if live is None and not self._buffer.in_flight:
+            return True
+        flying = sum(batch.is_backlog for batch in self._sending.values())
+        has_live = live is not None or flying < len(self._sending)
+        share = max(1, int(self._pace.concurrency * _BACKLOG_SHARE))
+        return flying < share or not has_live
+
+    def _next_batch(self, now: float) -> Batch | None:
+        live = self._buffer.due_in(now)
+        is_live_due = live is not None and (live <= 0.0 or not self._linger)
+        # One slot only, or one probe: they take turns.
+        if is_live_due and (self._was_backlog or not self._backlog_may_go(live)):
+            self._was_backlog = False
+            return self._buffer.take(now, linger=self._linger)
+        batch = self._buffer.take_backlog(now) if self._backlog_may_go(live) else None
+        if batch is not None:
+            self._was_backlog = True
+            self._on_backlog_taken()
+            return batch
+        return self._buffer.take(now, linger=self._linger)
 
     def send_at_once(self) -> None:
         """Wait no more for batches to fill."""
@@ -102,7 +140,7 @@ class Uploader:
         self.pump()
 
     async def drain(self, seconds: float) -> None:
-        """Send everything that is held, for at most `seconds`; count the rest as spilled."""
+        """Send what is held in memory, for at most `seconds`, and then nothing any more."""
         self._idle.clear()
         self.pump()
         try:
@@ -111,13 +149,12 @@ class Uploader:
         except TimeoutError:
             log.warning("could not send everything within %.1f seconds", seconds)
         self._is_ready = False
-        for task in self._sending:
+        for task in list(self._sending):
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
-        self._ledger.spilled[Spill.SHUTDOWN] += self._buffer.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
+        self._sending.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             # A bug: let the loop's exception handler end the process loudly.
             raise task.exception()  # type: ignore[misc]
@@ -160,7 +197,7 @@ class Uploader:
         now = self._loop.time()
         if answer.status != 200:
             self._count_status(answer.status)
-        elif self._observe is not None:
+        else:
             self._observe(len(batch.documents), elapsed)
         what = f"HTTP {answer.status} {answer.error_type}".strip()
         match verdict:
@@ -216,20 +253,19 @@ class Uploader:
             )  # fmt: skip
         batch.refusals += 1
         matched = delivery.match_unprocessed(batch.documents, unprocessed)
-        transient: list[bytes] = []
+        transient: list[int] = []
         for position, entry in matched.entries.items():
             document = batch.documents[position]
             is_final = delivery.is_permanent(entry.error_code)
             if is_final or batch.refusals >= delivery.TRANSIENT_TRIES:
                 self._refuse(document, entry.error_code, entry.message)
             else:
-                transient.append(document)
+                transient.append(position)
         again = [transient] if transient else []
         if matched.unmatched:
             # Which ones AWS means can only be found by asking again in smaller batches; those it
             # has taken already are the same to it when they come twice.
-            rest = [d for i, d in enumerate(batch.documents) if i not in matched.entries]
-            again += halves(rest)
+            again += halves([p for p in range(count) if p not in matched.entries])
         held = sum(map(len, again))
         refused = len(matched.entries) - len(transient)
         self._ledger.sent += count - refused - held
@@ -237,8 +273,9 @@ class Uploader:
         self._buffer.divide(batch, again, now + (_TRANSIENT_PAUSE_S if transient else 0.0))
 
     def _refuse(self, document: bytes, code: str | None, message: str | None) -> None:
-        """Count one document that AWS will not have, and say which it was."""
+        """Count one document that AWS will not have, keep it, and say which it was."""
         self._ledger.count_unprocessed(code or "unknown")
+        self._bury(document, code or "", message or "")
         suppressed = self._throttle.allow("unprocessed", self._loop.time())
         if suppressed is not None:
             head = read_head(document)
@@ -261,7 +298,7 @@ class Uploader:
             suppressed = self._failures.allow(what, self._loop.time())
             if suppressed is not None:
                 log.warning("Sending segment batch failed with: %s; split%s", why, suppressed)
-            self._buffer.divide(batch, halves(batch.documents), self._loop.time())
+            self._buffer.divide(batch, halves(range(len(batch.documents))), self._loop.time())
             return
         self._refuse(batch.documents[0], answer.error_type or f"HTTP{answer.status}", why)
         self._buffer.settle(batch)

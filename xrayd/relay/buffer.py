@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,21 +27,26 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     `born` is when the oldest arrived and `not_before` when it may be tried (again), both in
     monotonic seconds; `size` is what it costs in memory, in bytes. `attempts` are requests;
     `refusals` those answered with unprocessed documents, `doubts` those with an unreadable 200.
+    With a spool, `numbers` stand beside the documents: arrival numbers, or sequence numbers of the
+    spool where the batch `is_backlog`. `has_unfinished` says that one is in progress.
     """
 
     documents: list[bytes]
     size: int
     born: float
     not_before: float = 0.0
+    numbers: array[int] = msgspec.field(default_factory=lambda: array("Q"))
+    is_backlog: bool = False
+    has_unfinished: bool = False
     attempts: int = 0
     refusals: int = 0
     doubts: int = 0
 
 
-def halves(documents: list[bytes]) -> list[list[bytes]]:
+def halves(positions: Sequence[int]) -> list[list[int]]:
     """Two halves of a list, the first the larger; an empty one is left out."""
-    middle = (len(documents) + 1) // 2
-    return [part for part in (documents[:middle], documents[middle:]) if part]
+    middle = (len(positions) + 1) // 2
+    return [list(part) for part in (positions[:middle], positions[middle:]) if part]
 
 
 class Buffer:
@@ -58,8 +65,10 @@ class Buffer:
         self._age_max_s = age_max_s
         self._open: Batch | None = None
         self._full: deque[Batch] = deque()
+        self._backlog: deque[Batch] = deque()
         self._retries: list[tuple[float, int, Batch]] = []
         self._pushes = 0
+        self.on_settled: Callable[[Batch, Sequence[int]], None] | None = None
         self.bytes_held = 0
         self.queued = 0
         self.in_flight = 0
@@ -69,17 +78,33 @@ class Buffer:
         """The budget in bytes."""
         return self._bytes_max
 
-    def append(self, document: bytes, now: float) -> int:
-        """Take a document; return how many were given up for it, oldest first.
+    @property
+    def batch_bytes_max(self) -> int:
+        """Bytes a batch may cost."""
+        return self._batch_bytes_max
+
+    @property
+    def backlog_batches(self) -> int:
+        """Batches of backlog that wait to be sent."""
+        return len(self._backlog)
+
+    def append(
+        self, document: bytes, now: float, number: int = 0, *, is_unfinished: bool = False
+    ) -> list[Batch]:
+        """Take a document; return what had to be given up for it, oldest first.
 
         Where everything is in flight and nothing can be given up, the document itself is.
+        `number` is its arrival number where there is a spool.
         """
         size = len(document) + DOCUMENT_OVERHEAD
-        spilled = 0
+        given_up: list[Batch] = []
         if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:
-            spilled = self._make_room(size + BATCH_OVERHEAD)
+            given_up = self._make_room(size + BATCH_OVERHEAD)
             if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:
-                return spilled + 1
+                itself = Batch([document], size, now, has_unfinished=is_unfinished)
+                if number:
+                    itself.numbers.append(number)
+                return [*given_up, itself]
         batch = self._open
         if batch is not None and batch.size + size > self._batch_bytes_max:
             self._full.append(batch)
@@ -88,16 +113,28 @@ class Buffer:
             batch = self._open = Batch([], BATCH_OVERHEAD, now)
             self.bytes_held += BATCH_OVERHEAD
         batch.documents.append(document)
+        if number:
+            batch.numbers.append(number)
+        if is_unfinished:
+            batch.has_unfinished = True
         batch.size += size
         self.bytes_held += size
         self.queued += 1
         if len(batch.documents) == DOCUMENTS_MAX:
             self._full.append(batch)
             self._open = None
-        return spilled
+        return given_up
+
+    def add_backlog(self, documents: list[bytes], seqs: Sequence[int], born: float) -> None:
+        """Queue documents read back from the spool as one batch of their own."""
+        size = _size_of(documents)
+        batch = Batch(documents, size, born, numbers=array("Q", seqs), is_backlog=True)
+        self._backlog.append(batch)
+        self.bytes_held += size
+        self.queued += len(documents)
 
     def has_room(self, size: int) -> bool:
-        """Whether `size` bytes of one document fit without giving anything up."""
+        """Whether `size` bytes fit without giving anything up."""
         return self.bytes_held + size + DOCUMENT_OVERHEAD + BATCH_OVERHEAD <= self._bytes_max
 
     def take(self, now: float, *, linger: bool = True) -> Batch | None:
@@ -106,16 +143,11 @@ class Buffer:
         Tried ones first, for they are the oldest; then full ones; then the open one where it has
         waited long enough, or at once without `linger`.
         """
-        batch = self._next(now, linger=linger)
-        if batch is None:
-            return None
-        self.queued -= len(batch.documents)
-        self.in_flight += len(batch.documents)
-        if batch.size > self._batch_bytes_max and len(batch.documents) > 1:
-            # Filled before `limit_batches` learned what the service takes.
-            self.divide(batch, halves(batch.documents), now)
-            return self.take(now, linger=linger)
-        return batch
+        return self._hand_out(self._next(now, linger=linger), now)
+
+    def take_backlog(self, now: float) -> Batch | None:
+        """Hand out the next batch of backlog, or None where none is read back."""
+        return self._hand_out(self._backlog.popleft() if self._backlog else None, now)
 
     def limit_batches(self, size: int) -> None:
         """Make no batch of more than `size` bytes any more, where documents allow it."""
@@ -140,42 +172,63 @@ class Buffer:
 
     def settle(self, batch: Batch) -> None:
         """Forget a batch in flight whose documents all have their outcome."""
+        self.divide(batch, [], 0.0)
+
+    def divide(self, batch: Batch, keep: Sequence[Sequence[int]], not_before: float) -> None:
+        """Replace a batch in flight by smaller ones, given as positions; the rest is settled."""
         self.bytes_held -= batch.size
         self.in_flight -= len(batch.documents)
-
-    def divide(self, batch: Batch, keep: list[list[bytes]], not_before: float) -> None:
-        """Replace a batch in flight by smaller ones; documents in none of them are settled."""
-        self.settle(batch)
-        for documents in keep:
-            size = BATCH_OVERHEAD + sum(len(d) + DOCUMENT_OVERHEAD for d in documents)
+        for positions in keep:
+            documents = [batch.documents[position] for position in positions]
             part = Batch(
-                documents, size, batch.born, not_before,
-                batch.attempts, batch.refusals, batch.doubts,
-            )  # fmt: skip
-            self.bytes_held += size
+                documents,
+                _size_of(documents),
+                batch.born,
+                numbers=array("Q", [batch.numbers[p] for p in positions] if batch.numbers else []),
+                is_backlog=batch.is_backlog,
+                has_unfinished=batch.has_unfinished,
+                attempts=batch.attempts,
+                refusals=batch.refusals,
+                doubts=batch.doubts,
+            )
+            self.bytes_held += part.size
             self.in_flight += len(documents)
             self.put_back(part, not_before)
+        if self.on_settled is not None:
+            kept = {position for positions in keep for position in positions}
+            self.on_settled(batch, [p for p in range(len(batch.documents)) if p not in kept])
 
-    def expire(self, now: float) -> int:
-        """Give up what has been held too long; return how many documents that were."""
-        expired = 0
+    def expire(self, now: float) -> list[Batch]:
+        """Give up what has been held too long."""
         deadline = now - self._age_max_s
+        expired = []
         while self._full and self._full[0].born < deadline:
-            expired += self._drop(self._full.popleft())
+            expired.append(self._full.popleft())
         stale = [entry for entry in self._retries if entry[2].born < deadline]
         for entry in stale:
             self._retries.remove(entry)
-            expired += self._drop(entry[2])
+            expired.append(entry[2])
         if stale:
             heapq.heapify(self._retries)
-        return expired
+        return self._forget(expired)
 
-    def clear(self) -> int:
-        """Give up everything queued; return how many documents that were."""
-        dropped = 0
+    def clear(self) -> list[Batch]:
+        """Give up everything queued."""
+        dropped = []
         while (batch := self._oldest()) is not None:
-            dropped += self._drop(batch)
-        return dropped
+            dropped.append(batch)
+        return self._forget(dropped)
+
+    def _hand_out(self, batch: Batch | None, now: float) -> Batch | None:
+        if batch is None:
+            return None
+        self.queued -= len(batch.documents)
+        self.in_flight += len(batch.documents)
+        if batch.size > self._batch_bytes_max and len(batch.documents) > 1:
+            # Filled before `limit_batches` learned what the service takes.
+            self.divide(batch, halves(range(len(batch.documents))), now)
+            return self.take(now)
+        return batch
 
     def _next(self, now: float, *, linger: bool) -> Batch | None:
         if self._retries and (self._retries[0][0] <= now or not linger):
@@ -187,14 +240,16 @@ class Buffer:
             return batch
         return None
 
-    def _make_room(self, size: int) -> int:
-        spilled = 0
+    def _make_room(self, size: int) -> list[Batch]:
+        given_up: list[Batch] = []
         while self.bytes_held + size > self._bytes_max and (batch := self._oldest()) is not None:
-            spilled += self._drop(batch)
-        return spilled
+            given_up += self._forget([batch])
+        return given_up
 
     def _oldest(self) -> Batch | None:
         """Remove and return the queued batch that is held longest."""
+        if self._backlog:
+            return self._backlog.pop()  # on disk all the same; the last read is needed last
         if self._retries:
             entry = min(self._retries, key=lambda entry: entry[2].born)
             if not self._full or entry[2].born <= self._full[0].born:
@@ -206,7 +261,12 @@ class Buffer:
         batch, self._open = self._open, None
         return batch
 
-    def _drop(self, batch: Batch) -> int:
-        self.bytes_held -= batch.size
-        self.queued -= len(batch.documents)
-        return len(batch.documents)
+    def _forget(self, batches: list[Batch]) -> list[Batch]:
+        for batch in batches:
+            self.bytes_held -= batch.size
+            self.queued -= len(batch.documents)
+        return batches
+
+
+def _size_of(documents: Sequence[bytes]) -> int:
+    return BATCH_OVERHEAD + sum(len(document) + DOCUMENT_OVERHEAD for document in documents)

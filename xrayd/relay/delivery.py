@@ -173,7 +173,7 @@ class Pace:
     _MEMORY_S = 3.0
 
     def __init__(self, concurrency: int, chance: Callable[[], float]) -> None:
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._chance = chance
         self._failures = 0
         self._next_at = 0.0
@@ -197,7 +197,7 @@ class Pace:
 
     def wait_s(self, now: float, in_flight: int) -> float | None:
         """Seconds until a request may start; 0 for now, None for when one in flight has ended."""
-        if in_flight >= (1 if self.is_probing else self._concurrency):
+        if in_flight >= (1 if self.is_probing else self.concurrency):
             return None
         wait = self._next_at - now
         if self._rate is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xrayd.errors import DatagramError
-from xrayd.relay.buffer import Buffer
+from xrayd.relay.buffer import BATCH_OVERHEAD, DOCUMENT_OVERHEAD, Buffer
 from xrayd.relay.datagram import split
-from xrayd.relay.ledger import Ledger, Spill
-from xrayd.relay.segment import kind_of, read_head
+from xrayd.relay.ledger import Ledger
+from xrayd.relay.segment import Head, kind_of, read_head
 
 
 class Intake:
@@ -16,22 +16,22 @@ class Intake:
 
     Args:
         ledger: where everything is counted.
-        buffer: where accepted documents wait.
+        buffer: asked whether there is room.
+        hold: takes an accepted document, with what could be read of it, at a monotonic time.
         on_refusal: told the reason and the datagram, for a log line.
-        on_spill: told how many documents were given up for lack of memory.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         buffer: Buffer,
+        hold: Callable[[bytes, Head | None, float], None],
         on_refusal: Callable[[str, bytes], None],
-        on_spill: Callable[[int], None],
     ) -> None:
         self._ledger = ledger
         self._buffer = buffer
+        self._hold = hold
         self._on_refusal = on_refusal
-        self._on_spill = on_spill
 
     def take_datagrams(self, datagrams: Sequence[bytes], now: float) -> None:
         """Take what the receiver read at `now` (monotonic seconds)."""
@@ -50,7 +50,8 @@ class Intake:
 
         `too_large` more came with them that were refused for their size.
         """
-        if not self._buffer.has_room(sum(map(len, documents)) + 500 * len(documents)):
+        size = sum(len(document) + DOCUMENT_OVERHEAD for document in documents)
+        if not self._buffer.has_room(size + BATCH_OVERHEAD):
             return False
         self._ledger.received_tcp += len(documents) + too_large
         if too_large:
@@ -60,9 +61,6 @@ class Intake:
         return True
 
     def _take(self, document: bytes, now: float) -> None:
-        ledger = self._ledger
-        ledger.kinds[kind_of(document, read_head(document))] += 1
-        spilled = self._buffer.append(document, now)
-        if spilled:
-            ledger.spilled[Spill.MEMORY_FULL] += spilled
-            self._on_spill(spilled)
+        head = read_head(document)
+        self._ledger.kinds[kind_of(document, head)] += 1
+        self._hold(document, head, now)

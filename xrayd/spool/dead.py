@@ -122,21 +122,28 @@ class DeadLetters:
             self._open_newest()
         if self._key is None or self._files[-1].size + size > self._file_bytes:
             self._key = self._begin_file(now)
-        # What a write that fails leaves behind is passed over when the file is read.
         write_all(self._disk, self._fd, encode_records([payload], self._next, now, self._key))
         self._files[-1].size += size
         self._next += 1
         return True
 
     def _open_newest(self) -> None:
-        """Go on where the last process, or the last failure, left off."""
+        """Go on where the last process, or the last failed write, left off."""
         if not self._files:
             return
         newest = self._files[-1]
         self._fd = self._disk.open(self._directory, newest.name, os.O_RDWR | os.O_APPEND)
         newest.size = self._disk.fstat(self._fd).size
-        header = decode_header(self._disk.pread(self._fd, HEADER_BYTES, 0))
-        self._key = header.key if header else None
+        fetch = fetch_from(self._disk, self._fd)
+        header = decode_header(fetch(0, HEADER_BYTES))
+        if header is None:
+            return
+        records = walk(fetch, header.key, HEADER_BYTES, newest.size)
+        stops = [record.stop for record in records if record.document() is not None]
+        # Behind half a record, a whole one would be taken for its second half.
+        newest.size = max([HEADER_BYTES, *stops])
+        self._disk.truncate(self._fd, newest.size)
+        self._key = header.key
 
     def _begin_file(self, now: float) -> Key:
         self._close_file()

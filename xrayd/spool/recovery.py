@@ -58,6 +58,7 @@ def _keep_rest(disk: Disk, directory: int, name: str, offset: int, quarantine: Q
     fd = disk.open(directory, name, os.O_RDONLY)
     try:
         size = disk.fstat(fd).size
-        quarantine.copy_in(name, offset, fetch_from(disk, fd)(offset, size - offset))
+        if size > offset:
+            quarantine.copy_in(name, offset, fetch_from(disk, fd)(offset, size - offset))
     finally:
         disk.close(fd)

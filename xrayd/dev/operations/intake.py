@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from xrayd.dev.backend import Backend, Members, Request
-from xrayd.dev.documents import Accepted, Rejected, parse_documents
+from xrayd.dev.documents import Accepted, Rejected, RejectionCode, parse_documents
+from xrayd.dev.model import Document
 from xrayd.dev.otlp import is_otlp, read_payload
 from xrayd.dev.resources import Kind, changing_resources, reading_resources
+
+TIME_MAX = 1e11
+"""Times of a segment from here on are no seconds since 1970 (it would be the year 5138)."""
 
 TELEMETRY_KEPT = 60
 """Telemetry records kept for each host, the latest: an hour of the reference daemon's."""
@@ -27,15 +31,26 @@ def put_trace_segments(backend: Backend, request: Request) -> Members:
     """PutTraceSegments: stores what is good, names what is not; one bad document hurts no other."""
     accepted: list[Accepted] = []
     rejected: list[Rejected] = []
+    unsampled = metrics = 0
     for text in request["TraceSegmentDocuments"]:
-        for verdict in _verdicts(backend, text):
-            if isinstance(verdict, Accepted):
+        if is_otlp(text):
+            payload = read_payload(text)
+            verdicts = payload.verdicts
+            unsampled += payload.unsampled
+            metrics += text.startswith("M1")
+        else:
+            verdicts = parse_documents(text)
+        for verdict in verdicts:
+            if isinstance(verdict, Rejected):
+                rejected.append(verdict)
+            elif _is_datable(verdict.document):
                 accepted.append(verdict)
             else:
-                rejected.append(verdict)
+                code = RejectionCode.MISSING_START_TIME
+                message = f"Invalid segment. ErrorCode: {code}"
+                rejected.append(Rejected(verdict.document.id, code, message))
     touched = backend.store.add(accepted, backend.clock())
-    backend.intake.documents += len(accepted)
-    backend.intake.refused += len(rejected)
+    backend.intake.add(len(accepted), len(rejected), unsampled, metrics)
     if touched:
         backend.on_traces(touched)
     return {
@@ -45,13 +60,13 @@ def put_trace_segments(backend: Backend, request: Request) -> Members:
     }
 
 
-def _verdicts(backend: Backend, text: str) -> list[Accepted | Rejected]:
-    if not is_otlp(text):
-        return parse_documents(text)
-    payload = read_payload(text)
-    backend.intake.unsampled += payload.unsampled
-    backend.intake.metrics += text.startswith("M1")
-    return payload.verdicts
+def _is_datable(document: Document) -> bool:
+    """Whether all its times are times in seconds: milliseconds would lie far beyond any search."""
+    return (
+        document.start_time < TIME_MAX
+        and (document.end_time is None or abs(document.end_time) < TIME_MAX)
+        and all(map(_is_datable, document.subsegments))
+    )
 
 
 def put_telemetry_records(backend: Backend, request: Request) -> Members:

@@ -32,6 +32,9 @@ RULE = Kind("sampling-rule", SamplingRule)
 RULES_MODIFIED = Kind("sampling-rules-modified", float)
 """When any rule was last created, changed or deleted, epoch seconds; the one name is ""."""
 
+_NEVER = (
+    1.0  # rules were never modified: long ago, but not 0, which the SDK for Node takes for none
+)
 _PAGE_RULES = 100  # all of them: the SDKs' samplers do not follow NextToken
 _PAGE_SUMMARIES = 1000
 _PRIORITY_MAX = 9999
@@ -129,7 +132,7 @@ def get_sampling_targets(backend: Backend, request: Request) -> Members:
     now = backend.clock()
     with reading_resources(backend.store.database) as resources:
         rules = _all_rules(backend, resources)
-        modified = resources.get(RULES_MODIFIED, "") or 0.0
+        modified = resources.get(RULES_MODIFIED, "") or _NEVER
     reports = [
         Statistics(
             rule=document["RuleName"],
@@ -143,8 +146,8 @@ def get_sampling_targets(backend: Backend, request: Request) -> Members:
     ]
     known = [report for report in reports if report.rule in rules]
     backend.windows.add(known, now)
-    boosts = request.get("SamplingBoostStatisticsDocuments", [])
-    return {
+    boosts = request.get("SamplingBoostStatisticsDocuments")
+    members: Members = {
         "SamplingTargetDocuments": [
             {
                 "RuleName": target.rule,
@@ -159,10 +162,12 @@ def get_sampling_targets(backend: Backend, request: Request) -> Members:
         "UnprocessedStatistics": [
             _unprocessed(report.rule) for report in reports if report.rule not in rules
         ],
-        "UnprocessedBoostStatistics": [
-            _unprocessed(boost["RuleName"]) for boost in boosts if boost["RuleName"] not in rules
-        ],
     }
+    if boosts is not None:  # samplers from before boosts need not know the member
+        members["UnprocessedBoostStatistics"] = [
+            _unprocessed(boost["RuleName"]) for boost in boosts if boost["RuleName"] not in rules
+        ]
+    return members
 
 
 def read_leniently(body: Any) -> Any:

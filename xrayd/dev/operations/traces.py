@@ -6,6 +6,8 @@ BatchGetTraces as observed by users of X-Ray (boto3 issue 3924).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from xrayd.dev.answers import invalid
@@ -78,7 +80,7 @@ def get_trace_summaries(backend: Backend, request: Request) -> Members:
     return members
 
 
-def load_compiled(backend: Backend, asked: list[str]) -> list[Trace]:
+def load_compiled(backend: Backend, asked: Sequence[str]) -> list[Trace]:
     """The traces that there are among those asked for, in that order, each once.
 
     Args:

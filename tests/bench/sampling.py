@@ -1,0 +1,205 @@
+"""CPU of the sampling room: `python tests/bench/sampling.py` prints a table, asserts nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+
+from xrayd.sampling.broker import Broker
+from xrayd.sampling.decision import Apply, Sampler
+from xrayd.sampling.document import Document
+from xrayd.sampling.matching import Dialect, Matcher
+from xrayd.sampling.rule import SamplingRule, SamplingRuleRecord, default_record
+
+NOW = 1_800_000_000.0
+OWN_ID = "0" * 24
+CLIENTS = 200
+REPEATS = 5
+
+RULES = [
+    SamplingRule(
+        rule_name=f"rule-{number:02}",
+        priority=number + 1,
+        fixed_rate=0.1,
+        reservoir_size=5,
+        service_name="*" if number % 3 else f"service-{number}*",
+        host="*.example.com" if number % 2 else "*",
+        http_method="*" if number % 4 else "POST",
+        url_path=f"/api/v?/{number}/*" if number % 5 == 0 else f"/api/v1/{number}/*",
+    )
+    for number in range(24)
+] + [default_record().sampling_rule]
+RECORDS = [SamplingRuleRecord(sampling_rule=rule, modified_at=NOW) for rule in RULES]
+
+
+def best(work: Callable[[], int]) -> float:
+    """Microseconds of CPU per unit, the best of a few runs; `work` returns the units it did."""
+    took = []
+    for _ in range(REPEATS):
+        before = time.process_time()
+        units = work()
+        took.append((time.process_time() - before) / units)
+    return min(took) * 1e6
+
+
+def client_body(client: int, now: float) -> bytes:
+    rows = [
+        {
+            "RuleName": rule.rule_name,
+            "ClientID": f"{client:024x}",
+            "Timestamp": now,
+            "RequestCount": 100 + client,
+            "SampledCount": 12,
+            "BorrowCount": 1,
+        }
+        for rule in RULES
+    ]
+    return json.dumps({"SamplingStatisticsDocuments": rows}).encode()
+
+
+def documents(count: int, paths: int) -> list[Document]:
+    chance = random.Random(1)
+    made = []
+    for number in range(count):
+        trace = f"1-6b02e009-{chance.getrandbits(96):024x}"
+        path = f"/api/v1/{number % 30}/{chance.randrange(paths)}"
+        made.append(
+            Document(trace_id=trace, name="shop", host="a.example.com", method="GET", url_path=path)
+        )
+    return made
+
+
+def rules_answer() -> tuple[float, float]:
+    broker = Broker(OWN_ID)
+    broker.absorb_rules(RECORDS, NOW)
+
+    def serve() -> int:
+        for _ in range(100_000):
+            broker.rules_answer()
+        return 100_000
+
+    def absorb() -> int:
+        broker.absorb_rules(RECORDS, NOW)
+        return 1
+
+    return best(serve), best(absorb)
+
+
+def report(*, is_authority: bool) -> float:
+    """All clients poll once every ten seconds of simulated time, upstream answers every round."""
+    broker = Broker(OWN_ID, is_authority=is_authority)
+    broker.absorb_rules(RECORDS, NOW)
+    bodies = [client_body(client, NOW) for client in range(CLIENTS)]
+    answer = json.dumps(
+        {
+            "SamplingTargetDocuments": [
+                {
+                    "RuleName": rule.rule_name,
+                    "FixedRate": 0.1,
+                    "ReservoirQuota": 100,
+                    "ReservoirQuotaTTL": NOW + 10_000,
+                    "Interval": 10,
+                }
+                for rule in RULES
+            ],
+            "LastRuleModification": NOW,
+        }
+    ).encode()
+    clock = [NOW]
+
+    def poll() -> int:
+        for _ in range(5):
+            for body in bodies:
+                clock[0] += 10 / CLIENTS
+                broker.report(body, clock[0])
+                for call in broker.due_round(clock[0]):
+                    broker.absorb_targets(call, answer, clock[0])
+        return 5 * CLIENTS
+
+    poll()
+    return best(poll)
+
+
+def match(paths: int) -> float:
+    matcher = Matcher(RULES, Dialect.DAEMON)
+    values = [
+        (each.name, each.origin, each.host, each.method, each.url_path, each.resource_arn)
+        for each in documents(50_000, paths)
+    ]
+
+    def run() -> int:
+        for each in values:
+            matcher.find(each)
+        return len(values)
+
+    return best(run)
+
+
+def decide(paths: int, per_trace: int) -> float:
+    """Each trace a root and further documents, all decided by 25 rules."""
+    roots = documents(50_000 // per_trace, paths)
+    rest = [
+        Document(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
+    ]
+
+    def run() -> int:
+        sampler = Sampler(OWN_ID, Apply.ALL)
+        sampler.load_rules(RULES)
+        now, done = NOW, 0
+        for root, part in zip(roots, rest, strict=True):
+            now += 0.0001
+            sampler.decide(root, 1_000, now)
+            for _ in range(per_trace - 1):
+                sampler.decide(part, 1_000, now)
+            done += per_trace
+        return done
+
+    return best(run)
+
+
+def hold() -> float:
+    """The root last: every other document is held and released."""
+    roots = documents(5_000, 20)
+    parts = [
+        Document(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
+    ]
+
+    def run() -> int:
+        sampler = Sampler(OWN_ID, Apply.ALL)
+        sampler.load_rules(RULES)
+        for root, part in zip(roots, parts, strict=True):
+            for _ in range(9):
+                sampler.decide(part, 1_000, NOW)
+            sampler.decide(root, 1_000, NOW)
+            sampler.take_releases(NOW)
+        return 10 * len(roots)
+
+    return best(run)
+
+
+def main() -> None:
+    """Print the table."""
+    served, absorbed = rules_answer()
+    upstream, authority = report(is_authority=False), report(is_authority=True)
+    rows = [
+        ("GetSamplingRules answer from memory", served),
+        ("absorb 25 unchanged rules", absorbed),
+        (f"report of 25 rows, {CLIENTS} clients, rounds included", upstream),
+        ("the same as the authority", authority),
+        ("match against 25 rules, 600 paths", match(20)),
+        ("match against 25 rules, every path new", match(10**9)),
+        ("decide, root only, 600 paths", decide(20, 1)),
+        ("decide, root only, every path new", decide(10**9, 1)),
+        ("decide, 10 documents a trace, root first", decide(20, 10)),
+        ("decide, 10 documents a trace, root last (held)", hold()),
+    ]
+    for what, microseconds in rows:
+        print(f"{what:<55} {microseconds:10.2f} µs")
+    share = upstream * CLIENTS / 10 / 1e6
+    print(f"{CLIENTS} clients every 10 s: {share:.2%} of a core")
+
+
+if __name__ == "__main__":
+    main()

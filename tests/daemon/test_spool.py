@@ -1,0 +1,226 @@
+"""The spool in the daemon: nothing that was taken is lost to a kill, an outage or an exit."""
+
+import json
+import os
+import re
+import stat
+from collections import Counter
+
+import pytest
+from fakes.documents import make_document
+from fakes.factory import XraydFactory
+from fakes.process import Xrayd, free_port
+from fakes.verdict import Verdict
+from fakes.xray import FakeXRay, refuse_containing
+
+SPOOL = {"Spool": {"Directory": "spool"}}
+
+
+def final_ledger(process: Xrayd) -> dict[str, int]:
+    process.sigterm()
+    assert process.wait(20) == 0
+    line = process.wait_for_line(r"Stopped: (.*)")[1]
+    ledger = {name: int(value) for name, value in re.findall(r"(\w+)=(-?\d+)", line)}
+    assert ledger["difference"] == 0
+    return ledger
+
+
+def wait_spooled(process: Xrayd, port: int, count: int) -> None:
+    """Wait until so many bytes of documents are in the spool's files."""
+    probe = Xrayd(home=process.home, port=port)
+    for _ in range(400):
+        text = probe.get("/metrics").body.decode()
+        found = re.search(r"^xrayd_spool_bytes (\S+)$", text, re.MULTILINE)
+        if found and float(found[1]) >= count:
+            probe.stop()
+            return
+    raise AssertionError(f"the spool never held {count} bytes")
+
+
+def test_delivered_documents_leave_nothing_in_the_spool(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(config=SPOOL)
+    documents = [make_document() for _ in range(500)]
+    process.send_document(*documents)
+    fake_xray.wait_documents(500)
+    ledger = final_ledger(process)
+    assert (ledger["sent"], ledger["spooled"]) == (500, 0)
+    again = xrayd(config=SPOOL, home=process.home)
+    again.wait_for_line(r"Spool spool: 0 segments found")
+    folder = process.home / "spool"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_an_exit_with_a_dead_endpoint_keeps_everything(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    process = xrayd(config=SPOOL)
+    documents = [make_document() for _ in range(300)]
+    process.send_document(*documents)
+    ledger = final_ledger(process)
+    assert (ledger["received"], ledger["spooled"], ledger["spilled"]) == (300, 300, 0)
+    fake_xray.up()
+    again = xrayd(config=SPOOL, home=process.home)
+    fake_xray.wait_documents(300)
+    ledger = final_ledger(again)
+    assert (ledger["recovered"], ledger["sent"], ledger["spooled"]) == (300, 300, 0)
+    assert Counter(fake_xray.documents) == Counter(documents)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_kill_loses_nothing_that_was_written(
+    xrayd: XraydFactory, fake_xray: FakeXRay, answers: bool
+) -> None:
+    if not answers:
+        fake_xray.answer(Verdict(status=500))
+    port = free_port()
+    config = {**SPOOL, "Metrics": {"Address": f"127.0.0.1:{port}"}}
+    process = xrayd(config=config)
+    documents = [make_document() for _ in range(400)]
+    process.send_document(*documents)
+    if answers:
+        fake_xray.wait_documents(100)
+    else:
+        wait_spooled(process, port, sum(map(len, documents)))
+    process.kill()
+    fake_xray.answer(None)
+    again = xrayd(config=config, home=process.home)
+    if not answers:
+        fake_xray.wait_documents(400)
+    ledger = final_ledger(again)
+    stored = Counter(fake_xray.documents)
+    if not answers:
+        assert stored.keys() == set(documents)
+        assert ledger["recovered"] == 400
+    assert ledger["recovered"] == ledger["sent"]
+    # At most what was in flight or not yet noted as delivered comes twice.
+    assert max(stored.values()) <= 2
+
+
+def test_an_outage_larger_than_memory_loses_nothing(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    port = free_port()
+    process = xrayd("-m", "3", config={**SPOOL, "Metrics": {"Address": f"127.0.0.1:{port}"}})
+    documents = [make_document(size=20_000) for _ in range(600)]  # 12 MB
+    for start in range(0, 600, 50):
+        process.send_document(*documents[start : start + 50])
+        process.get("/healthz")
+    wait_spooled(process, port, 11_000_000)
+    assert process.peak_rss_mib() < 3 + 64
+    fake_xray.up()
+    fake_xray.wait_documents(600, timeout=60)
+    ledger = final_ledger(process)
+    assert (ledger["sent"], ledger["spilled"], ledger["spooled"]) == (600, 0, 0)
+    assert Counter(fake_xray.documents) == Counter(documents)
+
+
+def test_without_room_on_disk_the_oldest_are_given_up_and_counted(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    port = free_port()
+    process = xrayd(
+        "-m", "3",
+        config={
+            "Spool": {"Directory": "spool", "MaxMB": 4},
+            "Metrics": {"Address": f"127.0.0.1:{port}"},
+        },
+    )  # fmt: skip
+    documents = [make_document(size=20_000) for _ in range(800)]  # 16 MB
+    for start in range(0, 800, 50):
+        process.send_document(*documents[start : start + 50])
+        process.get("/healthz")
+    process.wait_for_line("connection_refused")
+    fake_xray.up()
+    fake_xray.wait_ids(json.loads(documents[-1])["id"], timeout=60)
+    ledger = final_ledger(process)
+    assert ledger["spilled"] > 0
+    assert ledger["sent"] + ledger["spilled"] == 800
+    assert len(set(fake_xray.documents)) == ledger["sent"]
+
+
+def test_live_documents_do_not_wait_for_the_backlog(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    process = xrayd(config=SPOOL)
+    process.send_document(*(make_document() for _ in range(3000)))
+    final_ledger(process)
+    fake_xray.up()
+    fake_xray.answer(Verdict(delay_s=0.2))
+    again = xrayd(config=SPOOL, home=process.home)
+    fresh = make_document()
+    again.send_document(fresh)
+    fake_xray.wait_ids(json.loads(fresh)["id"])
+    assert len(fake_xray.documents) < 3001
+    fake_xray.wait_documents(3001, timeout=60)
+
+
+def test_a_refused_document_is_kept_to_be_looked_at(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.answer(refuse_containing("POISON"))
+    process = xrayd(config=SPOOL)
+    poison = make_document(name="POISON")
+    process.send_document(make_document(), poison)
+    process.wait_for_line("Unprocessed segment")
+    ledger = final_ledger(process)
+    assert (ledger["unprocessed"], ledger["spooled"]) == (1, 0)
+    kept = b"".join(p.read_bytes() for p in (process.home / "spool" / "dead").iterdir())
+    assert poison.encode() in kept
+
+
+def test_a_second_daemon_on_the_same_spool_exits(xrayd: XraydFactory) -> None:
+    first = xrayd(config=SPOOL)
+    other = xrayd(config={"Spool": {"Directory": str(first.home / "spool")}}, ready=None)
+    assert other.wait(20) == 1
+    assert len(other.stderr) == 1
+    assert str(first.pid) in other.stderr[0]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720])
+def test_a_directory_others_may_write_to_is_refused(xrayd: XraydFactory, mode: int) -> None:
+    home = xrayd().home
+    (home / "shared").mkdir()
+    os.chmod(home / "shared", mode)
+    process = xrayd(config={"Spool": {"Directory": str(home / "shared")}}, ready=None)
+    assert process.wait(20) == 1
+    assert "shared" in process.stderr[0]
+
+
+def test_a_spool_that_is_taken_away_does_not_stop_delivery(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    import shutil
+
+    process = xrayd(config=SPOOL)
+    process.send_document(make_document())
+    fake_xray.wait_documents(1)
+    shutil.rmtree(process.home / "spool")
+    process.send_document(*(make_document() for _ in range(100)))
+    fake_xray.wait_documents(101)
+    ledger = final_ledger(process)
+    assert (ledger["sent"], ledger["spilled"]) == (101, 0)
+
+
+def test_a_complete_segment_never_arrives_before_it_was_in_progress(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.script(Verdict(status=500), Verdict(status=500))
+    process = xrayd()
+    complete = make_document()
+    fields = json.loads(complete)
+    del fields["end_time"]
+    begun = json.dumps({**fields, "in_progress": True})
+    process.send_document(begun)
+    process.wait_for_line("HTTP 500")
+    process.send_document(complete)
+    assert fake_xray.wait_documents(2) == [begun, complete]
+    assert final_ledger(process)["sent"] == 2

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sampling_samples import NOW
+
+from xrayd.sampling.shares import HOLDERS_MAX, Shares, split_quota
+
+INTERVAL = 10
+
+
+def poll(shares, client, requests, now, *, quota=10, ttl=None):
+    shares.note(client, requests, INTERVAL, now)
+    return shares.hand_out(client, quota, int(NOW + 300 if ttl is None else ttl), INTERVAL, now)
+
+
+def test_a_quota_goes_round_evenly_with_the_remainder_to_the_first_by_name():
+    assert split_quota(5, {"b": 100, "a": 100}) == {"a": 3, "b": 2}
+    assert split_quota(5, {"b": 0, "a": 0}) == {"a": 3, "b": 2}
+    assert split_quota(2, {"c": 9, "b": 9, "a": 9}) == {"a": 1, "b": 1, "c": 0}
+
+
+def test_what_one_client_does_not_need_goes_to_those_that_do():
+    assert split_quota(10, {"busy": 50.0, "idle": 0.0, "calm": 1.5}) == {
+        "busy": 8,
+        "idle": 0,
+        "calm": 2,
+    }
+
+
+def test_what_nobody_needs_is_spread_out_so_that_it_is_there_when_it_is_needed():
+    assert split_quota(10, {"a": 1.0, "b": 3.0}) == {"a": 4, "b": 6}
+
+
+def test_nobody_gets_nothing():
+    assert split_quota(10, {}) == {}
+
+
+@given(
+    st.integers(0, 50), st.dictionaries(st.text("abc", min_size=1), st.floats(0, 100), max_size=8)
+)
+def test_a_split_hands_out_the_whole_quota_and_no_more(quota, demands):
+    shares = split_quota(quota, demands)
+    assert shares.keys() == demands.keys()
+    assert sum(shares.values()) == (quota if demands else 0)
+    assert all(share >= 0 for share in shares.values())
+
+
+@given(
+    st.integers(0, 50),
+    st.dictionaries(st.text("abc", min_size=1), st.integers(0, 30), min_size=2, max_size=8),
+)
+def test_a_client_that_needs_more_never_gets_less_than_one_that_needs_less(quota, demands):
+    shares = split_quota(quota, demands)
+    for one in demands:
+        for other in demands:
+            if demands[one] > demands[other]:
+                assert shares[one] >= shares[other] - 1
+
+
+def test_the_first_client_gets_all_and_the_second_nothing_until_the_first_has_given_up_its_half():
+    shares = Shares()
+    assert poll(shares, "a", 100, NOW) == 10
+    assert poll(shares, "b", 100, NOW + 2) is None  # better no quota, so that it borrows
+    assert poll(shares, "a", 100, NOW + 10) == 5
+    assert poll(shares, "b", 100, NOW + 12) == 5
+    assert shares.held(NOW + 12) == 10
+
+
+def test_where_there_are_fewer_tokens_than_clients_some_get_none():
+    shares = Shares()
+    names = ["a", "b", "c"]
+    for turn in range(3):
+        got = {name: poll(shares, name, 100, NOW + 10 * turn, quota=2) for name in names}
+    assert got == {"a": 1, "b": 1, "c": 0}
+
+
+def test_the_share_of_a_client_that_is_gone_stays_accounted_until_its_ttl_ends():
+    shares = Shares()
+    assert poll(shares, "a", 100, NOW, ttl=NOW + 60) == 10
+    for late in range(10, 61, 10):
+        assert poll(shares, "b", 100, NOW + late) is None
+    assert shares.alive(INTERVAL, NOW + 60) == 1
+    assert poll(shares, "b", 100, NOW + 61) == 10
+
+
+def test_a_share_moves_to_the_client_that_needs_it():
+    shares = Shares()
+    for turn in range(6):
+        busy = poll(shares, "busy", 500, NOW + 10 * turn)
+        idle = poll(shares, "idle", 10 if turn < 2 else 0, NOW + 10 * turn)
+    assert (busy, idle) == (9, 1)
+
+
+def test_a_lowered_grant_is_taken_back_as_clients_report():
+    shares = Shares()
+    for turn in range(2):
+        poll(shares, "a", 100, NOW + 10 * turn)
+        poll(shares, "b", 100, NOW + 10 * turn + 1)
+    assert shares.held(NOW + 11) in {5, 10}
+    assert poll(shares, "a", 100, NOW + 20, quota=4) <= 4
+    assert poll(shares, "b", 100, NOW + 21, quota=4) <= 4
+    poll(shares, "a", 100, NOW + 30, quota=4)
+    assert shares.held(NOW + 30) <= 4
+
+
+def test_after_a_step_back_a_client_that_is_gone_is_not_taken_for_alive_till_its_time_comes_again():
+    shares = Shares()
+    poll(shares, "gone", 100, NOW)
+    poll(shares, "a", 100, NOW - 3600, quota=9)
+    assert shares.alive(INTERVAL, NOW - 3600) == 2
+    poll(shares, "a", 100, NOW - 3560, quota=9)
+    assert shares.alive(INTERVAL, NOW - 3560) == 1
+
+
+def test_a_share_revived_by_a_step_back_is_accounted_at_once():
+    shares = Shares()
+    assert poll(shares, "a", 100, NOW, ttl=NOW + 30) == 10
+    assert poll(shares, "b", 100, NOW + 40) == 10
+    assert poll(shares, "b", 100, NOW + 5) == 0  # the clock stepped back: a holds its ten again
+
+
+def test_there_is_a_bound_on_the_clients_remembered():
+    shares = Shares()
+    for number in range(HOLDERS_MAX):
+        shares.note(f"{number}", 1, INTERVAL, NOW)
+    assert poll(shares, "one more", 1, NOW) is None
+    assert poll(shares, "0", 1, NOW + 61) == 10  # the others are forgotten by now
+    assert poll(shares, "one more", 1, NOW + 62) is not None or shares.alive(INTERVAL, NOW) == 2
+
+
+class Model:
+    """What the clients really hold: the last quota each was given, until its TTL."""
+
+    def __init__(self) -> None:
+        self.quotas: dict[str, tuple[int, int]] = {}
+
+    def total(self, now: float, but: str = "") -> int:
+        return sum(
+            quota for name, (quota, ttl) in self.quotas.items() if name != but and int(now) <= ttl
+        )
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),  # who reports
+        st.integers(0, 300),  # with so many requests
+        st.one_of(st.floats(0, 12), st.sampled_from([40.0, 400.0])),  # after so long
+        st.sampled_from([0, 1, 5, 10, 10, 10]),  # while so much is granted
+        st.sampled_from([30, 300, -5]),  # for so long
+    ),
+    max_size=25,
+)
+
+
+@given(events)
+@settings(max_examples=150, deadline=None)
+def test_no_hand_out_ever_raises_the_total_above_the_grant(reports):
+    shares, model, now = Shares(), Model(), NOW
+    for name, requests, wait, quota, ttl in reports:
+        now += wait
+        before = model.total(now, but=name)
+        share = poll(shares, name, requests, now, quota=quota, ttl=now + ttl)
+        if share is not None:
+            model.quotas[name] = share, int(now + ttl)
+        assert model.total(now) <= max(quota, before)
+        assert share is None or share <= max(quota - before, 0)
+
+
+@given(events)
+@settings(max_examples=100, deadline=None)
+def test_while_the_grant_stays_the_same_the_total_never_exceeds_it(reports):
+    shares, model, now = Shares(), Model(), NOW
+    for name, requests, wait, _, ttl in reports:
+        now += wait
+        share = poll(shares, name, requests, now, ttl=now + ttl)
+        if share is not None:
+            model.quotas[name] = share, int(now + ttl)
+        assert model.total(now) <= 10
+
+
+@given(events, st.lists(st.sampled_from([-3000.0, -100.0, -3.0, 3.0, 100.0, 3000.0]), max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_a_clock_that_steps_does_not_make_a_hand_out_exceed_the_grant(reports, steps):
+    """Shares that a step back of less than an hour revives included."""
+    shares, model, now = Shares(), Model(), NOW
+    for place, (name, requests, wait, quota, ttl) in enumerate(reports):
+        now += wait + (steps[place] if place < len(steps) else 0.0)
+        before = model.total(now, but=name)
+        share = poll(shares, name, requests, now, quota=quota, ttl=now + ttl)
+        if share is not None:
+            model.quotas[name] = share, int(now + ttl)
+            assert share <= max(quota - before, 0)

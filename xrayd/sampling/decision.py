@@ -1,0 +1,377 @@
+"""The daemon's own sampling of documents, off unless asked for: one verdict per trace.
+
+A root segment (no `type`, no `parent_id`, complete) is matched against the rules; reservoir first,
+then the fixed rate by the trace id alone. The verdict is remembered and final: whatever comes later
+of the trace shares it. Documents that come before their root are held for a bounded time and within
+bounded memory, then the Default rule decides without it. A root in progress counts as the root only
+at the end of that time, because the complete one may say more.
+
+**How far the verdict depends on the order of arrival.** For a trace whose root arrives within the
+hold, not at all, as far as the fixed rate goes: it is a function of root and trace id. (A reservoir
+is first come, first served by nature; a trace with several roots goes by the first.) Two daemons
+that see different parts of a trace agree when both see the root, or when the root's rule is Default
+or has Default's rate; otherwise what the lower rate keeps is a subset of what the higher keeps.
+
+**`undecided`.** A document that names a rule (`aws.xray` in it) proves that an SDK decided: its
+trace is kept, whatever order the parts come in. SDKs put the name only into the segment of the
+service that decided, usually the root, which comes last. So in this mode nothing is dropped before
+the hold is over: a verdict to keep is given at once, for it cannot be wrong, but a verdict to drop
+waits for a document that proves it wrong. After the hold the verdict is final even if such a
+document comes: the trace is gone in part, and a torn trace is worse than none. Where the root's
+service is on another host (its parts here have no name and no root), or requests last longer than
+the hold and stream subsegments, use `keep_rootless`: then a trace without a root is taken as
+decided elsewhere, for SDKs that were told "not sampled" send nothing.
+
+In `all`, SDKs have reported the same requests to the rules already; the daemon's decisions are
+reported besides, under its own client id.
+
+OTLP payloads say themselves whether they are sampled. `T1U` never becomes a trace and is always
+kept. `T1S` is an SDK's decision, so `undecided` keeps it; `all` asks the Default rule for each
+trace id in it, without holding, and keeps the payload if any of its traces is kept, since it is not
+ours to rewrite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from xrayd.sampling.document import Document, OtlpDocument
+from xrayd.sampling.matching import Dialect, Matcher, Values
+from xrayd.sampling.report import Report, Statistics, Target
+from xrayd.sampling.reservoir import Draw, Reservoir
+from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
+from xrayd.sampling.verdicts import (
+    HOLD,
+    KEEP,
+    RANDOM_PART,
+    Action,
+    Verdict,
+    VerdictTable,
+    least_kept,
+    trace_key,
+)
+from xrayd.sampling.windows import Counts
+
+_NOTHING, _BORROWED = Draw.NOTHING, Draw.BORROWED
+
+_TICK_MAX_S = 2.0
+"""What one look at the clock can add to the time that holds and verdicts live by.
+
+A clock that steps forward must not end every hold and forget every verdict at once.
+"""
+
+
+class Apply(StrEnum):
+    """Which traces the daemon decides."""
+
+    OFF = "off"
+    UNDECIDED = "undecided"
+    ALL = "all"
+
+
+class Release(Struct, frozen=True):
+    """A trace whose held documents are now decided.
+
+    Attributes:
+        trace: as `trace_key` gave it for each of them.
+        verdict: keep or drop.
+        documents: how many were held.
+        size_bytes: of them all.
+    """
+
+    trace: str
+    verdict: Verdict
+    documents: int
+    size_bytes: int
+
+
+class _Rule:
+    """A rule at work: its rate in force, its reservoir and its statistics since the last report."""
+
+    __slots__ = ("counts", "drop", "least", "reservoir", "rule")
+
+    def __init__(self, rule: SamplingRule) -> None:
+        self.rule = rule
+        self.least = least_kept(rule.fixed_rate)
+        self.reservoir = Reservoir(rule.reservoir_size)
+        self.counts = Counts()
+        self.drop = Verdict(Action.DROP, rule.rule_name)
+
+    def follow(self, rule: SamplingRule) -> None:
+        """Take over a changed definition; a rate AWS set stays unless the rule's own changed."""
+        if rule.fixed_rate != self.rule.fixed_rate:
+            self.least = least_kept(rule.fixed_rate)
+        self.rule = rule
+        self.reservoir.resize(rule.reservoir_size)
+
+    def judge(self, key: str, now: float) -> Verdict:
+        """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
+        draw = self.reservoir.draw(now)
+        if draw is _NOTHING and key[RANDOM_PART] < self.least:
+            return self.drop
+        counts = self.counts
+        counts.requests += 1
+        counts.sampled += 1
+        if draw is _BORROWED:
+            counts.borrowed += 1
+        return KEEP
+
+
+class _Held:
+    """A trace that waits: since when, how much, and what is known of its root."""
+
+    __slots__ = ("condemned_by", "documents", "root", "since", "size_bytes")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.documents = 0
+        self.size_bytes = 0
+        self.root: Values | None = None
+        self.condemned_by: _Rule | None = None
+
+
+class Sampler:
+    """Decides for each document: keep, drop, or hold until its trace is decided.
+
+    The caller keeps the bytes of held documents by `trace_key(document.trace_id)`, asks for
+    `take_releases` after every burst and at least every second, and does with each trace as told.
+
+    Attributes:
+        sampled_out: documents dropped so far, by rule.
+        held_documents: documents held now.
+        held_bytes: their size.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        apply: Apply,
+        *,
+        hold_s: float = 5.0,
+        hold_documents_max: int = 20_000,
+        hold_bytes_max: int = 16 * 1024 * 1024,
+        verdicts_max: int = 100_000,
+        verdict_ttl_s: float = 600.0,
+        keep_rootless: bool = False,
+    ) -> None:
+        """A sampler that knows no rules and keeps everything until it does.
+
+        Args:
+            client_id: 24 hex digits, under which its statistics are reported.
+            apply: which traces to decide.
+            hold_s: seconds a trace waits for its root.
+            hold_documents_max: documents held at most; beyond, the oldest trace is decided early.
+            hold_bytes_max: the same for their size.
+            verdicts_max: traces remembered.
+            verdict_ttl_s: seconds a verdict is remembered after it was last needed.
+            keep_rootless: keep a trace whose root does not come, instead of asking Default.
+        """
+        self.sampled_out: dict[str, int] = {}
+        self.held_documents = 0
+        self.held_bytes = 0
+        self._client_id = client_id
+        self._is_off = apply is Apply.OFF
+        self._is_undecided = apply is Apply.UNDECIDED
+        self._hold_s = hold_s
+        self._documents_max = hold_documents_max
+        self._bytes_max = hold_bytes_max
+        self._keep_rootless = keep_rootless
+        self._verdicts = VerdictTable(verdicts_max, verdict_ttl_s)
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._releases: list[Release] = []
+        self._rules: dict[str, _Rule] = {}
+        self._matcher = Matcher((), Dialect.DAEMON)
+        self._now = math.inf
+        self._elapsed = 0.0
+
+    def load_rules(self, rules: Iterable[SamplingRule]) -> None:
+        """Take over the rules; reservoirs and rates of those that stay are kept."""
+        loaded: dict[str, _Rule] = {}
+        for rule in rules:
+            known = loaded[rule.rule_name] = self._rules.get(rule.rule_name) or _Rule(rule)
+            known.follow(rule)
+        self._rules = loaded
+        self._matcher = Matcher((known.rule for known in loaded.values()), Dialect.DAEMON)
+
+    def take_report(self) -> Report:
+        """The statistics since the last report, of rules that had any: for `Broker.exchange`."""
+        rows = []
+        for name, rule in self._rules.items():
+            counts = rule.counts
+            if counts.requests:
+                rule.counts = Counts()
+                rows.append(
+                    Statistics(
+                        name, self._client_id, counts.requests, counts.sampled, counts.borrowed
+                    )
+                )
+        return Report(statistics=rows)
+
+    def absorb_targets(self, targets: Sequence[Target], now: float) -> None:
+        """Take over rates and quotas from the broker's answer to a report."""
+        for target in targets:
+            rule = self._rules.get(target.rule_name)
+            if rule is None:
+                continue
+            rule.least = least_kept(target.fixed_rate)
+            quota, ttl = target.reservoir_quota, target.reservoir_quota_ttl
+            if isinstance(quota, int) and isinstance(ttl, int):
+                rule.reservoir.load(quota, ttl, now)
+
+    def decide(self, document: Document, size_bytes: int, now: float) -> Verdict:
+        """What is to become of a segment document.
+
+        Args:
+            document: what was read of it.
+            size_bytes: what holding it costs.
+            now: epoch seconds.
+
+        Returns:
+            Keep, drop, or hold: the last until a `Release` for its trace. Other documents of the
+            trace that were held before are released by `take_releases`, never here.
+        """
+        if self._is_off:
+            return KEEP
+        key = trace_key(document.trace_id)
+        if key is None:
+            return KEEP
+        elapsed = self._tick(now)
+        verdict = self._verdicts.get(key, elapsed)
+        if verdict is None:
+            verdict = self._decide_new(key, document, size_bytes, now)
+        if verdict is not KEEP and verdict is not HOLD:
+            self._count_out(verdict, 1)
+        return verdict
+
+    def decide_otlp(self, document: OtlpDocument, now: float) -> Verdict:
+        """What is to become of an OTLP payload: keep or drop, never hold."""
+        if self._is_off or not document.is_sampled:
+            return KEEP
+        self._tick(now)
+        verdicts = [self._decide_otlp_trace(trace_id, now) for trace_id in document.trace_ids]
+        drops = [verdict for verdict in verdicts if verdict is not KEEP]
+        if not drops or len(drops) < len(verdicts):
+            return KEEP
+        self._count_out(drops[0], 1)
+        return drops[0]
+
+    def take_releases(self, now: float) -> list[Release]:
+        """Traces decided since the last call whose held documents wait, oldest decision first.
+
+        Traces that have been held for long enough are decided now.
+        """
+        elapsed = self._tick(now)
+        while self._held:
+            key, held = next(iter(self._held.items()))
+            if elapsed - held.since < self._hold_s:
+                break
+            self._settle(key, self._fallback(key, held, now))
+        releases, self._releases = self._releases, []
+        return releases
+
+    def _decide_new(self, key: str, document: Document, size_bytes: int, now: float) -> Verdict:
+        if not self._rules or (self._is_undecided and document.sdk_rule):
+            return self._settle(key, KEEP)
+        held = self._held.get(key)
+        is_root = document.type is None and not document.parent_id
+        if is_root and (held is None or held.condemned_by is None):
+            values = (
+                document.name,
+                document.origin,
+                document.host,
+                document.method,
+                document.url_path,
+                document.resource_arn,
+            )
+            if document.in_progress:
+                held = held or _Held(self._elapsed)
+                held.root = values
+            else:
+                rule = self._match(values)
+                verdict = KEEP if rule is None else rule.judge(key, now)
+                if verdict is KEEP or not self._is_undecided:
+                    return self._settle(key, verdict)
+                held = held or _Held(self._elapsed)
+                held.condemned_by = rule
+        return self._hold(key, held or _Held(self._elapsed), size_bytes, now)
+
+    def _decide_otlp_trace(self, trace_id: str, now: float) -> Verdict:
+        key = trace_key(trace_id)
+        if key is None:
+            return KEEP
+        verdict = self._verdicts.get(key, self._elapsed)
+        if verdict is None:
+            verdict = KEEP if self._is_undecided else self._judge_default(key, now)
+            self._settle(key, verdict)
+        return verdict
+
+    def _hold(self, key: str, held: _Held, size_bytes: int, now: float) -> Verdict:
+        """Hold a document, making room by deciding the oldest traces, perhaps its own."""
+        while not self._has_room(size_bytes):
+            oldest = next(iter(self._held), key) if size_bytes <= self._bytes_max else key
+            waiting = self._held.get(oldest, held)
+            verdict = self._settle(oldest, self._fallback(oldest, waiting, now))
+            if oldest == key:
+                return verdict
+        self._held[key] = held
+        held.documents += 1
+        held.size_bytes += size_bytes
+        self.held_documents += 1
+        self.held_bytes += size_bytes
+        return HOLD
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return (
+            self.held_documents < self._documents_max
+            and self.held_bytes + size_bytes <= self._bytes_max
+        )
+
+    def _fallback(self, key: str, held: _Held, now: float) -> Verdict:
+        """The verdict for a trace that can wait no longer."""
+        if held.condemned_by is not None:
+            return held.condemned_by.drop
+        if held.root is not None:
+            rule = self._match(held.root)
+            return KEEP if rule is None else rule.judge(key, now)
+        return KEEP if self._keep_rootless else self._judge_default(key, now)
+
+    def _match(self, values: Values) -> _Rule | None:
+        rule = self._matcher.find(values)
+        return self._rules.get(DEFAULT_RULE_NAME if rule is None else rule.rule_name)
+
+    def _judge_default(self, key: str, now: float) -> Verdict:
+        rule = self._rules.get(DEFAULT_RULE_NAME)
+        return KEEP if rule is None else rule.judge(key, now)
+
+    def _settle(self, key: str, verdict: Verdict) -> Verdict:
+        """Make a verdict final: remember it, and release what was held of the trace."""
+        if verdict is not KEEP:
+            rule = self._rules.get(verdict.rule_name or "")
+            if rule is not None:
+                rule.counts.requests += 1
+        self._verdicts.put(key, verdict, self._elapsed)
+        if key in self._held:
+            held = self._held.pop(key)
+            self.held_documents -= held.documents
+            self.held_bytes -= held.size_bytes
+            self._releases.append(Release(key, verdict, held.documents, held.size_bytes))
+            if verdict is not KEEP:
+                self._count_out(verdict, held.documents)
+        return verdict
+
+    def _count_out(self, verdict: Verdict, documents: int) -> None:
+        name = verdict.rule_name or ""
+        self.sampled_out[name] = self.sampled_out.get(name, 0) + documents
+
+    def _tick(self, now: float) -> float:
+        """Seconds that have passed since the first look, by a clock that never steps."""
+        passed = now - self._now
+        if passed > 0:
+            self._elapsed += min(passed, _TICK_MAX_S)
+        self._now = now
+        return self._elapsed

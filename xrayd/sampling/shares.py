@@ -1,0 +1,153 @@
+"""One rule's quota, shared among the clients that report the rule.
+
+What is granted is never handed out twice: a share stays accounted until its TTL ends or its holder
+reports again, whatever happened to the holder meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+LIVE_INTERVALS = 3
+"""A client that has not reported a rule for so many intervals is taken for gone."""
+
+HOLDERS_MAX = 5_000
+"""Clients per rule that can hold a share. A local daemon sees a few hundred; more are counted but
+get no quota.
+"""
+
+_SPLIT_FOR_S = 1.0
+"""How long a computed split serves. Clients report every 10 s, so it is fresh for each."""
+
+_FORGET_AFTER_S = 3_600
+"""An ended share is kept in mind so long, in case the clock steps back to where it counts again."""
+
+
+class _Holder:
+    """A client: when it last reported the rule, how many requests a second it has, and the share it
+    holds until `ttl`.
+    """
+
+    __slots__ = ("rate", "seen_at", "share", "ttl")
+
+    def __init__(self, seen_at: float, rate: float) -> None:
+        self.seen_at = seen_at
+        self.rate = rate
+        self.share = 0
+        self.ttl = -1
+
+    def held(self, now: float) -> int:
+        # Clients compare whole seconds, so the TTL's own second still counts.
+        return self.share if int(now) <= self.ttl else 0
+
+
+class Shares:
+    """The clients of one rule and what each holds of its quota."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, _Holder] = {}
+        self._split: dict[str, int] = {}
+        self._split_at = -math.inf
+        self._split_quota = -1
+        self._held = 0
+
+    def note(self, client_id: str, requests: int, interval_s: float, now: float) -> None:
+        """A client reported the rule with so many requests since its last report."""
+        holder = self._holders.get(client_id)
+        if holder is None:
+            if len(self._holders) < HOLDERS_MAX:
+                self._holders[client_id] = _Holder(now, requests / interval_s)
+            return
+        elapsed = min(max(now - holder.seen_at, 1.0), LIVE_INTERVALS * interval_s)
+        rate = requests / elapsed
+        # Up at once, down by halves: a pause of one interval does not cost a client its share.
+        holder.rate = max(rate, (rate + holder.rate) / 2)
+        holder.seen_at = now
+
+    def hand_out(
+        self, client_id: str, quota: int, ttl: int, interval_s: float, now: float
+    ) -> int | None:
+        """The share of a client that has just reported, and that it holds from now on.
+
+        Args:
+            client_id: the client, already noted.
+            quota: requests a second granted to all clients together.
+            ttl: epoch seconds, the last second in which the grant counts.
+            interval_s: seconds between reports.
+            now: epoch seconds.
+
+        Returns:
+            Requests a second, or None: nothing is free for a client that holds nothing and should
+            have something. It is better left without a quota, so that it borrows until the others
+            have reported and given up theirs.
+        """
+        holder = self._holders.get(client_id)
+        if holder is None:
+            return None
+        if quota != self._split_quota or not 0 <= now - self._split_at < _SPLIT_FOR_S:
+            self._compute(quota, interval_s, now)
+        own = holder.held(now)
+        due = self._split.get(client_id)
+        if due is None:  # came after the split was computed
+            due = quota // (len(self._split) + 1)
+        share = min(due, max(quota - (self._held - own), 0))
+        if not share and due and not own:
+            return None
+        self._held += share - own
+        holder.share, holder.ttl = share, ttl
+        return share
+
+    def held(self, now: float) -> int:
+        """All shares that count at `now`, in requests a second."""
+        return sum(holder.held(now) for holder in self._holders.values())
+
+    def alive(self, interval_s: float, now: float) -> int:
+        """How many clients reported the rule within the last three intervals."""
+        return sum(
+            now - holder.seen_at <= LIVE_INTERVALS * interval_s for holder in self._holders.values()
+        )
+
+    def _compute(self, quota: int, interval_s: float, now: float) -> None:
+        demands: dict[str, float] = {}
+        self._held = 0
+        for client_id, holder in list(self._holders.items()):
+            holder.seen_at = min(holder.seen_at, now)  # after a clock step back
+            self._held += holder.held(now)
+            if now - holder.seen_at <= LIVE_INTERVALS * interval_s:
+                demands[client_id] = holder.rate
+            elif not holder.share or holder.ttl + _FORGET_AFTER_S < now:
+                del self._holders[client_id]
+        self._split = split_quota(quota, demands)
+        self._split_at, self._split_quota = now, quota
+
+
+def split_quota(quota: int, demands: Mapping[str, float]) -> dict[str, int]:
+    """Share out a quota: to each what it needs as far as it goes round (max-min fair), what is left
+    over evenly, and the remainder to the first by name.
+
+    Args:
+        quota: whole requests a second.
+        demands: requests a second that each client has.
+
+    Returns:
+        Whole requests a second for each; their sum is the quota if there is anybody.
+    """
+    shares: dict[str, int] = {}
+    left = quota
+    by_need = sorted(demands, key=lambda client_id: (demands[client_id], client_id))
+    for place, client_id in enumerate(by_need):
+        need = math.ceil(demands[client_id])
+        if need > left // (len(by_need) - place):
+            return shares | _split_evenly(left, by_need[place:])
+        shares[client_id] = need
+        left -= need
+    for client_id, more in _split_evenly(left, by_need).items():
+        shares[client_id] += more
+    return shares
+
+
+def _split_evenly(quota: int, names: Iterable[str]) -> dict[str, int]:
+    ordered = sorted(names)
+    each, remainder = divmod(quota, len(ordered)) if ordered else (0, 0)
+    return {name: each + (place < remainder) for place, name in enumerate(ordered)}

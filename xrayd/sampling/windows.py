@@ -1,0 +1,86 @@
+"""What was sampled, in windows of ten seconds: the data of GetSamplingStatisticSummaries.
+
+Sources: botocore model, AWS X-Ray Developer Guide.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from xrayd.sampling.report import Statistics
+
+WINDOW_S = 10
+KEPT_S = 3_600
+"""The last hour is kept."""
+
+_CLOCKS_APART_S = 60
+"""A client's timestamp further from ours than this is not believed."""
+
+
+class Counts(Struct):
+    """Requests that matched a rule, and of them those sampled and those sampled on borrowed
+    reservoir.
+    """
+
+    requests: int = 0
+    sampled: int = 0
+    borrowed: int = 0
+
+    def add(self, requests: int, sampled: int, borrowed: int) -> None:
+        """Count more of each."""
+        self.requests += requests
+        self.sampled += sampled
+        self.borrowed += borrowed
+
+
+class Summary(Struct, frozen=True):
+    """One `SamplingStatisticSummary`: all clients of one rule in the ten seconds from `timestamp`
+    (epoch seconds).
+    """
+
+    rule_name: str = field(name="RuleName")
+    timestamp: float = field(name="Timestamp")
+    requests: int = field(name="RequestCount")
+    borrowed: int = field(name="BorrowCount")
+    sampled: int = field(name="SampledCount")
+
+
+class Windows:
+    """Counts per window and rule for the last hour."""
+
+    def __init__(self) -> None:
+        self._windows: dict[int, dict[str, Counts]] = {}
+
+    def add(self, row: Statistics, now: float) -> None:
+        """Count what a client reported, at its own time, or at `now` if that cannot be meant."""
+        at = row.timestamp
+        if at is None or abs(at - now) > _CLOCKS_APART_S:
+            at = now
+        start = int(at) // WINDOW_S * WINDOW_S
+        window = self._windows.get(start)
+        if window is None:
+            self._drop_old(now)
+            window = self._windows[start] = {}
+        counts = window.get(row.rule_name)
+        if counts is None:
+            counts = window[row.rule_name] = Counts()
+        counts.add(row.requests, row.sampled, row.borrowed)
+
+    def summaries(self, now: float) -> list[Summary]:
+        """The last hour, oldest first, only where there were requests."""
+        self._drop_old(now)
+        return [
+            Summary(rule_name, float(start), counts.requests, counts.borrowed, counts.sampled)
+            for start, window in sorted(self._windows.items())
+            for rule_name, counts in sorted(window.items())
+            if counts.requests or counts.sampled or counts.borrowed
+        ]
+
+    def _drop_old(self, now: float) -> None:
+        for start in [start for start in self._windows if not _is_kept(start, now)]:
+            del self._windows[start]
+
+
+def _is_kept(start: int, now: float) -> bool:
+    # The second bound is for a clock that stepped back: windows of a future hour are no history.
+    return now - KEPT_S - WINDOW_S < start <= now + _CLOCKS_APART_S + WINDOW_S
