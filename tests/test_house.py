@@ -11,8 +11,9 @@ PACKAGE = ROOT / "xrayd"
 
 # The standard library's data modules: nothing that touches a socket, clock, file or process.
 PURE_STDLIB = {
-    "__future__", "abc", "array", "ast", "base64", "bisect", "collections", "contextlib", "dataclasses",
-    "datetime", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "json", "math",
+    "__future__", "abc", "array", "ast", "base64", "bisect", "collections", "contextlib",
+    "dataclasses", "datetime", "difflib", "enum", "functools", "hashlib", "heapq", "itertools",
+    "json", "math",
     "operator", "re", "string", "struct", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
 PURE_ROOMS = ("relay", "sampling")

@@ -7,16 +7,16 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import msgspec
 
-from xrayd import __version__
-from xrayd.config import Config
+from xrayd import __version__, systemd
+from xrayd.config import Config, options
 from xrayd.errors import ConfigError
 from xrayd.lifecycle import Group, shutdown_signal
-from xrayd.logs import LogWriter
+from xrayd.logs import LogWriter, set_level
 from xrayd.memory import budget, memory_limit, receive_buffer
 from xrayd.net import tls
 from xrayd.net.client import XRayClient, user_agent
@@ -38,6 +38,8 @@ log = logging.getLogger("xrayd")
 # An exit must be over in ten seconds whatever happens: listening, sending, the last record.
 _EXIT_S = 9.0
 _TELEMETRY_S = 1.0
+# What SIGHUP changes without a restart.
+_RELOADED = {"log_level", "concurrency"}
 
 
 class Sockets(msgspec.Struct):
@@ -47,8 +49,16 @@ class Sockets(msgspec.Struct):
     tcp: socket.socket
 
 
-async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
-    """Run the relay to AWS until SIGTERM or SIGINT, drained.
+async def run(
+    config: Config, sockets: Sockets, writer: LogWriter, *, load_again: Callable[[], Config]
+) -> None:
+    """Run the relay to AWS until SIGTERM or SIGINT, drained. SIGHUP reloads what it can.
+
+    Args:
+        config: the settings.
+        sockets: bound.
+        writer: the log.
+        load_again: reads the settings anew.
 
     Raises:
         ConfigError: something the operator must mend.
@@ -120,7 +130,7 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
     )
     log.debug("Listening: %s", _describe(relay, sockets, config))
-    if relay.granted < config.receive_buffer_mb * 1024 * 1024:
+    if relay.granted < receive_buffer(config.receive_buffer_mb, limit):
         log.warning(
             "The kernel granted a receive buffer of %d bytes; raise net.core.rmem_max or give"
             " CAP_NET_ADMIN to survive larger bursts",
@@ -136,8 +146,13 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         group.start(_complain(keeper, _describe(relay, sockets, config)))
         if config.telemetry_enabled:
             group.start(reporter.run())
-        signal_name = await shutdown_signal(group)
+        group.start(systemd.keep_watchdog())
+        systemd.notify("READY=1")
+        signal_name = await shutdown_signal(
+            group, lambda: _reload(config, load_again, relay, keeper, writer)
+        )
         log.info("Got shutdown signal: %s", signal_name)
+        systemd.notify("STOPPING=1")
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         server.stop()
         await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _TELEMETRY_S)
@@ -147,6 +162,40 @@ async def run(config: Config, sockets: Sockets, writer: LogWriter) -> None:
         metrics_server.stop()
     await transport.aclose()
     log.info("Stopped: %s", relay.summary())
+
+
+def _reload(
+    running: Config,
+    load_again: Callable[[], Config],
+    relay: Pipeline,
+    keeper: IdentityKeeper,
+    writer: LogWriter,
+) -> None:
+    """Take over what may change while running; name what needs a restart."""
+    systemd.notify_reloading()
+    writer.reopen()
+    try:
+        wanted = load_again()
+    except ConfigError as error:
+        log.error("Reload: %s; nothing was changed", error)
+        systemd.notify("READY=1")
+        return
+    set_level(wanted.log_level)
+    relay.pace.concurrency = wanted.concurrency
+    keeper.refresh()
+    waiting = [
+        option.key
+        for option in options()
+        if option.name not in _RELOADED
+        and getattr(wanted, option.name) != getattr(running, option.name)
+    ]
+    log.info(
+        "Reloaded: log level %s, %d requests at once, credentials, log file%s",
+        wanted.log_level,
+        wanted.concurrency,
+        f"; need a restart: {', '.join(waiting)}" if waiting else "",
+    )
+    systemd.notify("READY=1")
 
 
 async def _open_spool(config: Config, relay: Pipeline) -> None:

@@ -37,8 +37,11 @@ class Group:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def shutdown_signal(group: Group) -> str:
-    """Wait for SIGTERM or SIGINT, or for a background task to fail. A second signal forces."""
+async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
+    """Wait for SIGTERM or SIGINT, or for a background task to fail. A second signal forces.
+
+    `on_hangup` is called at each SIGHUP.
+    """
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[str] = loop.create_future()
 
@@ -49,6 +52,8 @@ async def shutdown_signal(group: Group) -> str:
 
     for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
         loop.add_signal_handler(number, arrive, name)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     loop.set_exception_handler(lambda _, context: _crash(context))
     await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
     if group.failed.done():

@@ -30,6 +30,8 @@ _WORDS = {"WARNING": "Warn", "CRITICAL": "Critical"}
 _QUEUED_MAX = 2000
 _ROTATE_BYTES = 50 * 1024 * 1024
 _LINE_MAX = 1000
+# Stands in the queue for "close the file"; logging's handlers open it again by themselves.
+_REOPEN = logging.LogRecord("", 0, "", 0, "", None, None)
 
 
 def printable(text: str, limit: int = 128) -> str:
@@ -141,6 +143,11 @@ class LogWriter(logging.Handler):
         except queue.Full:
             self.dropped += 1
 
+    def reopen(self) -> None:
+        """Close the log file; the next line opens it anew, where something has moved it away."""
+        if isinstance(self._target, logging.FileHandler):
+            self._queue.put(_REOPEN, timeout=0.5)
+
     def stop(self, seconds: float = 0.5) -> None:
         """Write what is queued, for at most `seconds`, for the pipe may be one nobody reads."""
         deadline = time.monotonic() + seconds
@@ -152,7 +159,10 @@ class LogWriter(logging.Handler):
 
     def _write_all(self) -> None:
         while (record := self._queue.get()) is not None:
-            self._target.emit(record)
+            if record is _REOPEN:
+                self._target.close()
+            else:
+                self._target.emit(record)
 
     def _count_drop(self, record: logging.LogRecord) -> None:
         self.dropped += 1
@@ -171,5 +181,10 @@ def open_log(path: str, level: str, style: str, *, rotate: bool) -> LogWriter:
     root = logging.getLogger("xrayd")
     root.handlers[:] = [writer]
     root.propagate = False
-    root.setLevel(_LEVELS[level])
+    set_level(level)
     return writer
+
+
+def set_level(level: str) -> None:
+    """Log lines of this level (a word of the configuration) and above from now on."""
+    logging.getLogger("xrayd").setLevel(_LEVELS[level])

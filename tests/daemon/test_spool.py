@@ -4,12 +4,15 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from fakes.documents import make_document
 from fakes.factory import XraydFactory
-from fakes.process import Xrayd, free_port
+from fakes.process import Xrayd, clean_environment, free_port
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay, refuse_containing
 
@@ -224,3 +227,64 @@ def test_a_complete_segment_never_arrives_before_it_was_in_progress(
     process.send_document(complete)
     assert fake_xray.wait_documents(2) == [begun, complete]
     assert final_ledger(process)["sent"] == 2
+
+
+def command(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "xrayd", *args],
+        env=clean_environment(home), cwd=home, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_spool_can_be_looked_at_and_sent_by_another_daemon(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    gone = xrayd(config=SPOOL)
+    documents = [make_document() for _ in range(120)]
+    gone.send_document(*documents)
+    final_ledger(gone)
+    directory = str(gone.home / "spool")
+    assert "120 segments wait" in command(gone.home, "spool", "--directory", directory, "ls").stdout
+    listed = json.loads(
+        command(gone.home, "spool", "--directory", directory, "ls", "--json").stdout
+    )
+    assert sum(file["pending"] for file in listed["files"]) == 120
+    fake_xray.up()
+    running = xrayd()
+    to = f"127.0.0.1:{running.port}"
+    sent = command(gone.home, "spool", "--directory", directory, "replay", "--to", to)
+    assert sent.returncode == 0, sent.stderr
+    assert Counter(fake_xray.wait_documents(120)) == Counter(documents)
+    assert "0 segments wait" in command(gone.home, "spool", "--directory", directory, "ls").stdout
+
+
+def test_refused_documents_can_be_read_and_sent_again(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.answer(refuse_containing("POISON"))
+    process = xrayd(config=SPOOL)
+    poison = make_document(name="POISON")
+    process.send_document(poison)
+    process.wait_for_line("Unprocessed segment")
+    final_ledger(process)
+    args = ("spool", "--directory", str(process.home / "spool"))
+    shown = command(process.home, *args, "dead").stdout
+    assert "InvalidRequestException" in shown
+    assert json.loads(poison)["trace_id"] in shown
+    letter = json.loads(command(process.home, *args, "dead", "--json").stdout)
+    assert letter["document"] == poison
+    fake_xray.answer(None)
+    running = xrayd()
+    command(process.home, *args, "replay", "--dead", "--to", f"127.0.0.1:{running.port}")
+    assert fake_xray.wait_documents(1) == [poison]
+
+
+def test_spool_commands_without_a_spool_say_so(xrayd: XraydFactory) -> None:
+    home = xrayd().home
+    for args in (("spool", "ls"), ("spool", "--directory", "absent", "ls"),
+                 ("spool", "--directory", "absent", "replay")):  # fmt: skip
+        result = command(home, *args)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1

@@ -257,7 +257,7 @@ def test_a_signal_flushes_and_exits_0(
     assert process.wait(20) == 0
     assert len(fake_xray.documents) == 30
     process.wait_for_line(f"Got shutdown signal: {name}")
-    process.wait_for_line("Stopped: received=30 .*sent=30 .*queued=0 in_flight=0 difference=0")
+    process.wait_for_line(r"Stopped: received=30 .*sent=30 .*queued=0 .*in_flight=0 difference=0")
 
 
 def test_documents_sent_after_the_signal_still_arrive(

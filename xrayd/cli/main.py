@@ -14,6 +14,7 @@ from xrayd.errors import ConfigError
 
 COMMANDS = (
     ("dev", "Be X-Ray on this machine: no account, no credentials."),
+    ("spool", "Look into the spool, send what lies in one, read what X-Ray refused."),
     ("config", "Print the effective settings and where each comes from."),
     ("healthcheck", "Ask a running xrayd whether it is well; exit 0 or 1."),
 )
@@ -47,7 +48,7 @@ def _dispatch(line: CommandLine) -> int:
         from xrayd.cli.healthcheck import run_healthcheck  # noqa: PLC0415
 
         return run_healthcheck(line, os.environ)
-    if command in ("config", "dev"):
+    if command in ("config", "dev", "spool"):
         return _run_click(command, line)
     # Any other word is ignored, as by the X-Ray daemon.
     return _run_daemon(line)
@@ -73,11 +74,17 @@ def _run_click(name: str, line: CommandLine) -> int:
 def _run_daemon(line: CommandLine) -> int:
     from xrayd.config import load  # noqa: PLC0415
     from xrayd.net.sockets import bind  # noqa: PLC0415
+    from xrayd.systemd import listen_sockets  # noqa: PLC0415
 
     loaded = load(line.values, os.environ, line.config_path)
     config = loaded.config
-    udp = bind(config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress")
-    tcp = bind(config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress")
+    given = listen_sockets()
+    udp = given.get(socket.SOCK_DGRAM) or bind(
+        config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress"
+    )
+    tcp = given.get(socket.SOCK_STREAM) or bind(
+        config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress"
+    )
     # From here on the kernel keeps datagrams while the rest is imported.
     from xrayd import daemon, lifecycle, logs  # noqa: PLC0415
 
@@ -87,7 +94,14 @@ def _run_daemon(line: CommandLine) -> int:
     try:
         for warning in loaded.warnings:
             daemon.log.warning("%s", warning)
-        lifecycle.run_loop(daemon.run(config, daemon.Sockets(udp, tcp), writer))
+        lifecycle.run_loop(
+            daemon.run(
+                config,
+                daemon.Sockets(udp, tcp),
+                writer,
+                load_again=lambda: load(line.values, os.environ, line.config_path).config,
+            )
+        )
     finally:
         writer.stop()
     return 0

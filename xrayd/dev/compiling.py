@@ -165,8 +165,10 @@ def _compile(
 ) -> _Compiled:
     trace = stored.compile(now)
     observations = observe(trace, _load_linked(connection, trace, now))
-    for item in (*observations.requests, *observations.calls):
-        item.duration_us = min(item.duration_us, _DURATION_US_MAX)
+    for request in observations.requests:
+        request.duration_us = min(request.duration_us, _DURATION_US_MAX)
+    for call in observations.calls:
+        call.duration_us = min(call.duration_us, _DURATION_US_MAX)
     matching = [group.arn for group in groups if group.matches(trace)]
     settled_at = stored.touched_at + GRACE_S
     return _Compiled(

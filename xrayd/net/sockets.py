@@ -124,7 +124,8 @@ def ask_receive_buffer(sock: socket.socket, wanted: int) -> int:
     Forced past net.core.rmem_max where the process may (CAP_NET_ADMIN). The kernel doubles the
     number it is given and reports the double.
     """
-    if wanted:
+    # What systemd granted when it bound the socket may be more than we could get.
+    if wanted and sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2 < wanted:
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
         except OSError:
