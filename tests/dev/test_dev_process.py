@@ -253,6 +253,7 @@ def test_terminal_lines_cannot_be_broken_by_senders(tmp_path):
         name="a\n00:00:00  1-6b030ba4-785daaaebc59e78e592b9b4a  ok 200 \r\u2028b",
         trace_id=parent["trace_id"],
         parent_id=parent["id"],
+        start_time=parent["start_time"] + 0.01,
     )
     with DevProcess(tmp_path, data=":memory:") as dev:
         assert dev.put(first, evil) == []
