@@ -36,8 +36,8 @@ class _Columns(NamedTuple):
 def draw(trace: Trace, terminal: Terminal) -> list[str]:
     """Lines, none wider than the terminal."""
     groups = [(node, list(_rows(node))) for node in trace.nodes if node.segments]
-    span = max(trace.duration, *(_extent(row.entity, trace) for _, rows in groups for row in rows),
-               1e-9) if groups else 1e-9  # fmt: skip
+    extents = [_extent(row.entity, trace) for _, rows in groups for row in rows]
+    span = max([trace.duration, 1e-9, *extents])
     labels = [cells(row.label) for _, rows in groups for row in rows]
     beside = terminal.width - _STATUS_CELLS - _DURATION_CELLS - 2
     widest = min(beside, max(20, int(terminal.width * _LABEL_SHARE)))

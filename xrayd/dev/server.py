@@ -37,7 +37,10 @@ _EXIT_S = 5.0
 
 
 class DevSettings(msgspec.Struct):
-    """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes."""
+    """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes.
+
+    `api` is a socket beside `tcp` on which the X-Ray API is answered; `metrics` one for /metrics.
+    """
 
     udp: socket.socket
     tcp: socket.socket
@@ -48,6 +51,8 @@ class DevSettings(msgspec.Struct):
     bytes_max: int
     receive_buffer_bytes: int
     concurrency: int
+    api: socket.socket | None = None
+    metrics: socket.socket | None = None
 
 
 async def run_dev(settings: DevSettings) -> None:
@@ -87,8 +92,13 @@ async def run_dev(settings: DevSettings) -> None:
     )
     relay.receiver.start()
     relay.uploader.open()
-    server = HttpServer(settings.tcp, Routes(endpoint.screen, endpoint.handle))
-    server.start()
+    routes = Routes(endpoint.screen, endpoint.handle)
+    servers = [HttpServer(sock, routes) for sock in (settings.tcp, settings.api) if sock]
+    if settings.metrics is not None:
+        servers.append(_metrics_server(settings.metrics, relay, api))
+    for server in servers:
+        server.start()
+    database.tell_url(_url(settings.tcp))
     _announce(settings)
     async with Group() as group:
         group.start(relay.look_after())
@@ -100,7 +110,8 @@ async def run_dev(settings: DevSettings) -> None:
             group.start(send_demo(address, settings.udp.family, chance))
         signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
-        server.stop()
+        for server in servers:
+            server.stop()
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
     await asyncio.to_thread(endpoint.close)
@@ -126,6 +137,22 @@ def _explain_hangup() -> None:
     log.info("Nothing to reload in dev")
 
 
+def _metrics_server(sock: socket.socket, relay: Pipeline, api: XRayApi) -> HttpServer:
+    from xrayd.dev.metrics import TotalsCollector  # noqa: PLC0415 - room for it only where it is on
+    from xrayd.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics(
+        relay.ledger, relay.gauges, lambda: (True, "ready"), [TotalsCollector(api.totals)]
+    )
+    relay.observe = metrics.observe
+    return HttpServer(sock, Routes(metrics.screen, metrics.handle))
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = _reachable(sock)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _reachable(sock: socket.socket) -> tuple[str, int]:
     """An address that reaches a socket, also where it is bound to every interface."""
     host, port = sock.getsockname()[:2]
@@ -134,11 +161,15 @@ def _reachable(sock: socket.socket) -> tuple[str, int]:
 
 def _announce(settings: DevSettings) -> None:
     udp, tcp = describe_address(settings.udp), describe_address(settings.tcp)
-    lines = (
+    lines = [
         f"xrayd {__version__} dev: X-Ray on this machine, without an account",
         f"  segments   udp {udp}      AWS_XRAY_DAEMON_ADDRESS={udp}",
         f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
         f"  data       {settings.data}",
-    )
+    ]
+    if settings.api is not None:
+        lines.insert(3, f"             http://{describe_address(settings.api)}")
+    if settings.metrics is not None:
+        lines.append(f"  metrics    http://{describe_address(settings.metrics)}/metrics")
     for line in lines:
         log.info("%s", line, extra={"is_plain": True})
