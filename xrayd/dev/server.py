@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -98,7 +99,7 @@ async def run_dev(settings: DevSettings) -> None:
         servers.append(_metrics_server(settings.metrics, relay, api))
     for server in servers:
         server.start()
-    database.tell_url(_url(settings.tcp))
+    database.tell_url(f"http://{_to_copy(settings.tcp)}")
     _announce(settings)
     async with Group() as group:
         group.start(relay.look_after())
@@ -114,7 +115,7 @@ async def run_dev(settings: DevSettings) -> None:
             server.stop()
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
-    await asyncio.to_thread(endpoint.close)
+    await endpoint.close()
     store.close()
     log.info("Stopped: %s", relay.summary())
 
@@ -133,6 +134,12 @@ async def _keep_house(api: XRayApi) -> None:
         await asyncio.sleep(_COMPILE_S)
 
 
+def _short(path: str) -> str:
+    """A path as a user writes it, their home as `~`."""
+    home = str(Path.home())
+    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
+
+
 def _explain_hangup() -> None:
     log.info("Nothing to reload in dev")
 
@@ -148,28 +155,29 @@ def _metrics_server(sock: socket.socket, relay: Pipeline, api: XRayApi) -> HttpS
     return HttpServer(sock, Routes(metrics.screen, metrics.handle))
 
 
-def _url(sock: socket.socket) -> str:
-    host, port = _reachable(sock)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _reachable(sock: socket.socket) -> tuple[str, int]:
     """An address that reaches a socket, also where it is bound to every interface."""
     host, port = sock.getsockname()[:2]
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared
 
 
+def _to_copy(sock: socket.socket) -> str:
+    """A reachable address as users write it."""
+    host, port = _reachable(sock)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _announce(settings: DevSettings) -> None:
-    udp, tcp = describe_address(settings.udp), describe_address(settings.tcp)
+    udp, tcp = _to_copy(settings.udp), _to_copy(settings.tcp)
     lines = [
         f"xrayd {__version__} dev: X-Ray on this machine, without an account",
-        f"  segments   udp {udp}      AWS_XRAY_DAEMON_ADDRESS={udp}",
+        f"  segments   udp {describe_address(settings.udp)}      AWS_XRAY_DAEMON_ADDRESS={udp}",
         f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
-        f"  data       {settings.data}",
+        f"  data       {_short(settings.data)}",
     ]
     if settings.api is not None:
-        lines.insert(3, f"             http://{describe_address(settings.api)}")
+        lines.insert(3, f"             http://{_to_copy(settings.api)}")
     if settings.metrics is not None:
-        lines.append(f"  metrics    http://{describe_address(settings.metrics)}/metrics")
+        lines.append(f"  metrics    http://{_to_copy(settings.metrics)}/metrics")
     for line in lines:
         log.info("%s", line, extra={"is_plain": True})
