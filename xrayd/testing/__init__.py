@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -143,18 +144,7 @@ class XrayDev:
         Raises:
             CallError: the expression is none, or the process has ended.
         """
-        client = self._running()
-        summaries = {
-            summary["Id"]: summary
-            for summary in client.summaries(0, _EVER_S, expression)
-            if summary["Id"] not in self._hidden
-        }
-        found = {trace["Id"]: trace for trace in client.traces(list(summaries))}
-        return [
-            FoundTrace(trace_id, summary, _read_segments(found[trace_id]))
-            for trace_id, summary in summaries.items()
-            if trace_id in found
-        ]
+        return self._read(list(self._find(expression)))
 
     def wait_for_trace(self, expression: str = "", timeout: float = 10.0) -> FoundTrace:
         """The newest trace that a filter expression matches, as soon as there is one.
@@ -171,7 +161,7 @@ class XrayDev:
         """
         deadline = time.monotonic() + timeout
         while True:
-            found = self.traces(expression)
+            found = self._read(list(islice(self._find(expression), 1)))
             if found:
                 return found[0]
             if time.monotonic() >= deadline:
@@ -192,8 +182,22 @@ class XrayDev:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(_HEADER + document.encode(), self._udp)
         self.wait_for_trace(f'service("{_MARKER}")', _START_S)
-        client = self._running()
-        self._hidden.update(summary["Id"] for summary in client.summaries(0, _EVER_S))
+        self._hidden.update([summary["Id"] for summary in self._find()])
+
+    def _find(self, expression: str = "") -> Iterator[dict[str, Any]]:
+        """Summaries that are not forgotten, newest first, asked for as they are needed."""
+        for summary in self._running().summaries(0, _EVER_S, expression):
+            if summary["Id"] not in self._hidden:
+                yield summary
+
+    def _read(self, summaries: list[dict[str, Any]]) -> list[FoundTrace]:
+        traces = self._running().traces([summary["Id"] for summary in summaries])
+        found = {trace["Id"]: _read_segments(trace) for trace in traces}
+        return [
+            FoundTrace(summary["Id"], summary, found[summary["Id"]])
+            for summary in summaries
+            if summary["Id"] in found
+        ]
 
     def _running(self) -> ApiClient:
         if self._client is None:
@@ -202,11 +206,7 @@ class XrayDev:
 
     def _describe(self) -> str:
         """What came instead, for a message."""
-        summaries = [
-            summary
-            for summary in self._running().summaries(0, _EVER_S)
-            if summary["Id"] not in self._hidden
-        ]
+        summaries = list(self._find())
         if not summaries:
             return (
                 "none came at all: does the code write to AWS_XRAY_DAEMON_ADDRESS"
