@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -24,6 +24,7 @@ class Metrics:
         ledger: the counts of documents.
         gauges: name -> (help, value now), read at each scrape.
         is_ready: what /readyz says: whether, and why.
+        more: what else is collected at each scrape.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Metrics:
         ledger: Ledger,
         gauges: Callable[[], Mapping[str, tuple[str, float]]],
         is_ready: Callable[[], tuple[bool, str]],
+        more: Sequence[Collector] = (),
     ) -> None:
         self._is_ready = is_ready
         self._registry = CollectorRegistry()
-        self._registry.register(_LedgerCollector(ledger, gauges))
+        for collector in (_LedgerCollector(ledger, gauges), *more):
+            self._registry.register(collector)
         self._latency = Histogram(
             "xrayd_request_seconds",
             "Seconds from writing a PutTraceSegments request to its whole answer.",
