@@ -106,7 +106,7 @@ def test_without_data_a_file_of_the_users_own_is_used(tmp_path):
     address = f"127.0.0.1:{port}"
     with Xrayd("-b", address, "-t", address, "dev", home=tmp_path, port=int(port)) as dev:
         file = tmp_path / ".local/share/xrayd/dev.sqlite"
-        dev.wait_for_line(f"  {file}$")
+        dev.wait_for_line(r"  ~/\.local/share/xrayd/dev\.sqlite$")
         assert file.exists()
         assert file.parent.stat().st_mode & 0o777 == 0o700
 
