@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xrayd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xrayd.sampling.rule import SamplingRuleRecord
 
 DEFAULT_FILES = ("/etc/amazon/xray/cfg.yaml", "cfg.yaml")
 
@@ -180,6 +184,20 @@ class Config:
         "More Host names that callers on loopback may use for TCP 2000, beside localhost and"
         " loopback addresses.",
     )
+    sampling_proxy: str = _setting(
+        "Sampling.Proxy",
+        "broker",
+        "How TCP 2000 answers sampling calls: broker (from memory; rules are fetched once for all"
+        " clients, their statistics merged) or forward (each call is signed and passed on, as by"
+        " the X-Ray daemon).",
+        choices=("broker", "forward"),
+    )
+    sampling_rules_file: str = _setting(
+        "Sampling.RulesFile",
+        "",
+        "YAML or JSON file with sampling rules to serve instead of AWS's: the SDKs' local rules"
+        " (version 1 or 2), or rules as GetSamplingRules has them. Read again at SIGHUP.",
+    )
     age_max_h: float = _setting(
         "Delivery.MaxAgeHours",
         24.0,
@@ -322,6 +340,28 @@ def load(
         origins[key] = f"flag {spelling}"
     config = Config(**{_FIELDS[key].name: value for key, value in values.items()})
     return Loaded(config=config, origins=origins, warnings=warnings)
+
+
+def read_rules_file(path: str) -> list[SamplingRuleRecord]:
+    """The sampling rules in a YAML file, or a JSON file by its name.
+
+    Raises:
+        ConfigError: it cannot be read, or what is wrong with which rule.
+    """
+    import yaml  # noqa: PLC0415 - only paid for where there is a file
+
+    from xrayd.sampling.rulefile import read_rules  # noqa: PLC0415
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        modified_at = Path(path).stat().st_mtime
+        content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML or JSON: {reason}") from error
+    return read_rules(content, path, modified_at=modified_at)
 
 
 def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:
