@@ -6,14 +6,10 @@ The file's names, flags and defaults up to `Version` are the X-Ray daemon's own 
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xrayd.errors import ConfigError
 
@@ -42,6 +38,19 @@ _MIGRATED_KEYS = {
 _HINTS = {"Logging.LogFormat": "; use Logging.Format"}
 
 
+class _Setting(NamedTuple):
+    """What a setting is declared with; see `Option` for what it means."""
+
+    key: str
+    default: Any
+    doc: str
+    short: str
+    long: str
+    choices: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+
+
 def _setting(
     key: str,
     default: Any,
@@ -53,21 +62,21 @@ def _setting(
     minimum: float | None = None,
     maximum: float | None = None,
 ) -> Any:
-    metadata = {
-        "key": key,
-        "doc": doc,
-        "short": short,
-        "long": long,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    return _Setting(key, default, doc, short, long, choices, minimum, maximum)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The effective settings, read only. `docs()` and `config.example.yaml` list the same."""
+    """The effective settings, read only. `options()` and `config.example.yaml` list the same.
+
+    No dataclass, because importing that takes a fifth of what a health check may cost.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        for name, setting in _SETTINGS.items():
+            self.__dict__[name] = values.get(name, setting.default)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"settings do not change: {name}")
 
     buffer_mb: int = _setting(
         "TotalBufferSizeMB",
@@ -240,11 +249,13 @@ class Config:
     )
 
 
-_FIELDS = {field.metadata["key"]: field for field in dataclasses.fields(Config)}
+_SETTINGS: dict[str, _Setting] = {
+    name: setting for name, setting in vars(Config).items() if isinstance(setting, _Setting)
+}
+_NAMES = {setting.key: name for name, setting in _SETTINGS.items()}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One setting as an operator sees it. `short` and `long` are empty where it has no flag."""
 
     key: str
@@ -264,23 +275,13 @@ class Option:
 
 def options() -> list[Option]:
     """Every setting, in the order of the example file."""
-    defaults = Config()
     return [
-        Option(
-            key=key,
-            name=field.name,
-            default=getattr(defaults, field.name),
-            doc=field.metadata["doc"],
-            short=field.metadata["short"],
-            long=field.metadata["long"],
-            choices=field.metadata["choices"],
-        )
-        for key, field in _FIELDS.items()
+        Option(s.key, name, s.default, s.doc, s.short, s.long, s.choices)
+        for name, s in _SETTINGS.items()
     ]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A merged configuration.
 
     `origins` gives for each file key where its value came from ("default", "cfg.yaml line 3",
@@ -310,9 +311,9 @@ def load(
         ConfigError: naming the file and line, variable or flag, and what to do.
     """
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(_FIELDS, "default")
+    origins = dict.fromkeys(_NAMES, "default")
     warnings: list[str] = []
-    path = config_path or next((p for p in DEFAULT_FILES if Path(p).is_file()), "")
+    path = config_path or next(filter(os.path.isfile, DEFAULT_FILES), "")
     if path:
         for key, value, line in _read_file(path):
             place = f"{path} line {line}"
@@ -338,7 +339,7 @@ def load(
     for key, (value, spelling) in flags.items():
         values[key] = _checked(key, value, f"flag {spelling}")
         origins[key] = f"flag {spelling}"
-    config = Config(**{_FIELDS[key].name: value for key, value in values.items()})
+    config = Config(**{_NAMES[key]: value for key, value in values.items()})
     return Loaded(config=config, origins=origins, warnings=warnings)
 
 
@@ -348,13 +349,16 @@ def read_rules_file(path: str) -> list[SamplingRuleRecord]:
     Raises:
         ConfigError: it cannot be read, or what is wrong with which rule.
     """
-    import yaml  # noqa: PLC0415 - only paid for where there is a file
+    import json  # noqa: PLC0415 - only paid for where there is a file
+
+    import yaml  # noqa: PLC0415
 
     from xrayd.sampling.rulefile import read_rules  # noqa: PLC0415
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        modified_at = Path(path).stat().st_mtime
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+            modified_at = os.fstat(file.fileno()).st_mtime
         content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -369,7 +373,8 @@ def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:
     import yaml  # noqa: PLC0415 - only paid for where there is a file
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     loader = yaml.SafeLoader(text)
@@ -409,21 +414,23 @@ def _flatten(
 
 
 def _known_keys() -> list[str]:
-    return [*_FIELDS, *_UNSUPPORTED_KEYS, *_MIGRATED_KEYS, "Version"]
+    return [*_NAMES, *_UNSUPPORTED_KEYS, *_MIGRATED_KEYS, "Version"]
 
 
 def _key_problem(key: str) -> str:
     """Why a key cannot be taken, or an empty string."""
-    if key in _FIELDS:
+    if key in _NAMES:
         return ""
     if key in _UNSUPPORTED_KEYS:
         return f"{key} is no longer supported{_HINTS.get(key, '')}; remove it"
     if key in _MIGRATED_KEYS:
         return f"{key} has moved; write it as {_MIGRATED_KEYS[key]}"
-    return f"unknown key {key}{_suggestion(key, [*_FIELDS, 'Version'])}"
+    return f"unknown key {key}{_suggestion(key, [*_NAMES, 'Version'])}"
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for who made a mistake
+
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean {lowered[close[0]]}?" if close else ""
@@ -441,7 +448,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterable[str]:
 
 def _from_text(key: str, text: str, place: str) -> Any:
     """A variable's text as the setting's type; lists are separated by commas."""
-    default = getattr(Config(), _FIELDS[key].name)
+    default = _SETTINGS[_NAMES[key]].default
     if isinstance(default, bool):
         if text.lower() in ("1", "t", "true", "yes", "on"):
             return True
@@ -460,8 +467,8 @@ def _from_text(key: str, text: str, place: str) -> Any:
 
 def _checked(key: str, value: Any, place: str) -> Any:
     """The value, of its setting's type and in range."""
-    metadata = _FIELDS[key].metadata
-    default = getattr(Config(), _FIELDS[key].name)
+    setting = _SETTINGS[_NAMES[key]]
+    default = _SETTINGS[_NAMES[key]].default
     if value is None:
         return default  # `Region:` with nothing behind it
     if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
@@ -478,16 +485,16 @@ def _checked(key: str, value: Any, place: str) -> Any:
         raise ConfigError(f"{place}: {key} must be {expected}, not {value!r}")
     if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{place}: {key} must be a list of texts, not {value!r}")
-    choices = metadata["choices"]
+    choices = setting.choices
     if choices:
         value = str(value).lower()
         if value not in choices:
             hint = _suggestion(value, choices)
             raise ConfigError(f"{place}: {key} is one of {', '.join(choices)}, not {value!r}{hint}")
-    if metadata["minimum"] is not None and value < metadata["minimum"]:
-        raise ConfigError(f"{place}: {key} must be at least {metadata['minimum']}, not {value}")
-    if metadata["maximum"] is not None and value > metadata["maximum"]:
-        raise ConfigError(f"{place}: {key} must be at most {metadata['maximum']}, not {value}")
+    if setting.minimum is not None and value < setting.minimum:
+        raise ConfigError(f"{place}: {key} must be at least {setting.minimum}, not {value}")
+    if setting.maximum is not None and value > setting.maximum:
+        raise ConfigError(f"{place}: {key} must be at most {setting.maximum}, not {value}")
     if key == "TotalBufferSizeMB" and value != 0 and value < 3:
         # The X-Ray daemon's own limit and exit code.
         raise ConfigError(f"{place}: {key} must be at least 3 MB (or 0), not {value}")

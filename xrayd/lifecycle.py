@@ -6,9 +6,13 @@ import asyncio
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self
+
+# timeout(1) and terminals signal a process and its group: that is one signal, not two.
+_SAME_SIGNAL_S = 0.2
 
 
 class Group:
@@ -45,14 +49,19 @@ async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
     loop = asyncio.get_running_loop()
     arrived: asyncio.Future[str] = loop.create_future()
 
+    arrived_at = 0.0
+
     def arrive(name: str) -> None:
-        if arrived.done():
+        nonlocal arrived_at
+        if not arrived.done():
+            arrived_at = time.monotonic()
+            arrived.set_result(name)
+        elif time.monotonic() - arrived_at > _SAME_SIGNAL_S:
             os._exit(1)
-        arrived.set_result(name)
 
     for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
         loop.add_signal_handler(number, arrive, name)
-    if hasattr(signal, "SIGHUP"):
+    if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
     loop.set_exception_handler(lambda _, context: _crash(context))
     await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -78,6 +78,7 @@ class Pipeline:
             on_backlog_taken=self.custody.read_ahead,
         )
         self._worker: SpoolWorker | None = None
+        self._is_closed = False
         self.receiver = UdpReceiver(udp, self._receive, pause_for(self.granted))
 
     def attach_spool(self, spool: Spool, dead: DeadLetters | None) -> None:
@@ -87,7 +88,9 @@ class Pipeline:
         self.custody.attach(worker, spool.recovered, self.uploader.pump)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int) -> bool:
-        """Take documents that came over TCP; False where they do not fit."""
+        """Take documents that came over TCP; False where they do not fit, or it is too late."""
+        if self._is_closed:
+            return False
         taken = self.intake.take_posted(documents, too_large, self._loop.time())
         self.custody.commit()
         self.uploader.pump()
@@ -122,9 +125,13 @@ class Pipeline:
                 break
             await asyncio.sleep(min(quiet_at, end) - now)
         self.receiver.stop()
-        while self.receiver.drain():
-            pass
+        # What the kernel holds, not what a flood goes on adding: the kernel charges a datagram
+        # with 512 bytes at least, and one drain takes up to 1,024 of them.
+        for _ in range(2 + 2 * self.granted // (512 * 1024)):
+            if not self.receiver.drain():
+                break
         await self.uploader.drain(deadline - self._loop.time() - (_CLOSE_S if self._worker else 0))
+        self._is_closed = True
         self.custody.clear()
         if not await self.custody.close(_CLOSE_S):
             log.error("The spool's disk did not answer in time; its last documents may be lost")

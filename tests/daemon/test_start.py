@@ -275,8 +275,17 @@ def test_a_second_signal_forces(xrayd: XraydFactory) -> None:
     process = xrayd(config={"Drain": {"QuietSeconds": 9, "ListenSeconds": 9}})
     process.sigterm()
     process.wait_for_line("Got shutdown signal")
-    process.sigterm()
-    assert process.wait(5) == 1
+    ended = False
+    for _ in range(100):  # one that follows at once is taken for the same signal
+        process.sigterm()
+        try:
+            assert process.wait(0.1) == 1
+        except AssertionError:
+            assert process.running
+            continue
+        ended = True
+        break
+    assert ended
 
 
 def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xrayd.dev.api import HANDLERS
+from xrayd.dev.tokens import token_of
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,10 @@ PAGINATED = [
 
 
 @pytest.mark.parametrize(("path", "request_"), PAGINATED)
-@pytest.mark.parametrize("token", ["garbage", "AAAA", "!", "kqNmb2-jYmFy", "é"])
+@pytest.mark.parametrize(
+    "token",
+    ["garbage", "AAAA", "!", "é", token_of("DeleteGroup", "g"), token_of("DeleteGroup", (1.0, 2))],
+)
 def test_a_made_up_token_is_refused(shared, path, request_, token):
     status, answer = shared.post(path, {**request_, "NextToken": token})
     assert (status, answer["Message"][:9]) == (400, "NextToken")

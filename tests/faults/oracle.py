@@ -7,10 +7,11 @@ during it, its end, a fresh document whose way is timed, and the account at the 
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from fakes.documents import document_id, make_datagram, make_document
 from fakes.process import Xrayd
 from fakes.xray import TRACE_SEGMENTS, FakeXRay, Request
@@ -23,6 +24,16 @@ SETTLED_S = 60.0
 
 QUICK_EXIT: Mapping[str, Any] = {"Drain": {"QuietSeconds": 0.2, "ListenSeconds": 1.0}}
 """Settings that spare each test the second of silence a drain waits for."""
+
+
+def table(rows: Mapping[str, Any], everyday: Collection[str] = ()) -> list[Any]:
+    """Parameters of a test; those that are not for every day carry the slow marker."""
+    assert set(everyday) <= set(rows)
+    return [
+        pytest.param(row, id=name, marks=[] if name in everyday else [pytest.mark.slow])
+        for name, row in rows.items()
+    ]
+
 
 LOST = ("rejected", "unprocessed", "expired", "spilled", "sampled_out", "kernel_dropped")
 

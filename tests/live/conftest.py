@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import pytest
 from live.clients import PROGRAMS, RunningClient
 from live.daemon import DaemonUnderTest
+from live.dev import Dev
 from live.recorder import Recorder
 from live.relay import Relay
 from live.toolchains import ToolchainAbsentError
 
 HERE = Path(__file__).parent
-DAEMONS = {"recorder": Recorder, "relay": Relay}
+DAEMONS = {"recorder": Recorder, "relay": Relay, "dev": Dev}
 
 # The first test that needs a toolchain installs it; others may wait for the lock meanwhile.
 FIRST_RUN_TIMEOUT_S = 900
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def daemon(request: pytest.FixtureRequest) -> Iterator[DaemonUnderTest]:
     with DAEMONS[request.param]() as daemon:
         yield daemon
+
+
+@pytest.fixture
+def dev() -> Iterator[Dev]:
+    """`xrayd dev`, for what only it can show: traces, summaries and the service graph."""
+    with Dev() as dev:
+        yield dev
 
 
 class StartClient(Protocol):

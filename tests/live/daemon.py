@@ -11,7 +11,7 @@ class DaemonUnderTest(Protocol):
     """A daemon with its X-Ray behind it: a recorder, a relay before a fake X-Ray, or dev mode.
 
     Addresses are HOST:PORT. Documents are the strings that X-Ray is given: datagrams without their
-    header line.
+    header line. Dev keeps spans as the documents they mean.
     """
 
     udp_address: str
@@ -27,8 +27,11 @@ class DaemonUnderTest(Protocol):
     ) -> list[str]:
         """The documents once the predicate holds for them; AssertionError if it never does."""
 
-    def sampling_calls(self) -> dict[str, int]:
-        """How often X-Ray was called on each sampling path."""
+    def sampling_calls(self) -> dict[str, int] | None:
+        """How often X-Ray was called on each sampling path.
+
+        None where nobody counts.
+        """
 
     def put_rules(self, rules: Sequence[dict[str, Any]]) -> None:
         """Let X-Ray hold these sampling rules (API form) beside its Default."""

@@ -128,9 +128,9 @@ def test_samplers_take_rules_follow_targets_and_see_a_rule_change(
             survive_an_outage(daemon, running, start_client, clients)
 
     calls = daemon.sampling_calls()
-    if daemon.is_broker:
+    if calls is not None and daemon.is_broker:
         assert 2 <= calls["/GetSamplingRules"] <= 4  # at first, and after the change
-    else:
+    elif calls is not None:
         assert calls["/GetSamplingRules"] >= len(clients) + len(seeing)
         assert calls["/SamplingTargets"] >= len(clients)
     if absent:

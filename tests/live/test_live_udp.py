@@ -62,6 +62,7 @@ def test_powertools_delivers_subsegments_of_a_parent_that_never_arrives(
     assert payment["http"]["response"]["status"] == 500
 
 
+@pytest.mark.parametrize("daemon", ["recorder", "relay"], indirect=True)
 def test_the_opentelemetry_distro_delivers_its_spans_as_otlp_payloads(
     daemon: DaemonUnderTest, run_client: RunClient
 ) -> None:

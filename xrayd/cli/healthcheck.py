@@ -1,16 +1,16 @@
 """`xrayd healthcheck`: an exec probe for images without a shell.
 
-Standard library only, for it runs every few seconds beside a daemon that counts its microseconds.
+Standard library only, and little of it, for it runs every few seconds beside a daemon that counts
+its microseconds.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from xrayd.cli.flags import CommandLine
 
@@ -39,6 +39,8 @@ def run_healthcheck(line: CommandLine, environment: Mapping[str, str]) -> int:
     if not head.startswith(b"HTTP/1.1 200 "):
         return _fail(f"tcp {host}:{port} answered {head[:40].decode('latin-1')!r}")
     if wants_upstream:
+        import json  # noqa: PLC0415 - not for the plain probe
+
         try:
             health = json.loads(body)
         except ValueError:
@@ -71,7 +73,8 @@ def _address_in_file(line: CommandLine) -> str:
     """The TCPAddress line of the file; a YAML parser would cost more than the whole probe."""
     for path in (line.config_path, "/etc/amazon/xray/cfg.yaml", "cfg.yaml"):
         try:
-            text = Path(path).read_text(encoding="utf-8") if path else ""
+            with open(path or os.devnull, encoding="utf-8") as file:
+                text = file.read()
         except (OSError, UnicodeDecodeError):
             continue
         found = re.search(r"^\s+TCPAddress:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)

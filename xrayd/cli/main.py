@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from xrayd import __version__
 from xrayd.cli.flags import CommandLine, FlagError, parse, usage
@@ -108,4 +107,4 @@ def _run_daemon(line: CommandLine) -> int:
 
 
 def _program() -> str:
-    return Path(sys.argv[0]).name or "xrayd"
+    return os.path.basename(sys.argv[0]) or "xrayd"

@@ -16,7 +16,13 @@ import msgspec
 
 from xrayd.dev.filters import sql
 from xrayd.dev.model import Trace
-from xrayd.dev.observations import Observations, encode_observations, observe
+from xrayd.dev.observations import (
+    EdgeCall,
+    Observations,
+    Request,
+    encode_observations,
+    observe,
+)
 from xrayd.dev.rollups import DEFAULT_GROUP, EVERYTHING, REACH_S, Rollups, decode
 from xrayd.dev.store import Store, StoredTrace, load_by_id, load_by_number
 from xrayd.dev.summary import summarize
@@ -165,10 +171,9 @@ def _compile(
 ) -> _Compiled:
     trace = stored.compile(now)
     observations = observe(trace, _load_linked(connection, trace, now))
-    for request in observations.requests:
-        request.duration_us = min(request.duration_us, _DURATION_US_MAX)
-    for call in observations.calls:
-        call.duration_us = min(call.duration_us, _DURATION_US_MAX)
+    measured: list[Request | EdgeCall] = [*observations.requests, *observations.calls]
+    for item in measured:
+        item.duration_us = min(item.duration_us, _DURATION_US_MAX)
     matching = [group.arn for group in groups if group.matches(trace)]
     settled_at = stored.touched_at + GRACE_S
     return _Compiled(

@@ -27,7 +27,7 @@ MEMORY = ":memory:"
 READ_S_MAX = 5.0
 """Seconds a read may take in all before it is broken off."""
 
-READERS = 3
+READERS = 4
 """Read connections; each may cache `READER_CACHE_KIB`."""
 
 READER_CACHE_KIB = 8 * 1024

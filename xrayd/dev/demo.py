@@ -43,7 +43,9 @@ class Shop:
         web = self._segment("web", trace_id, clock, "GET", "/products")
         call = self._call("catalog", clock.pass_ms(self._ms(2)), "http://catalog/products")
         catalog = self._segment("catalog", trace_id, clock, "GET", "/products", parent=call["id"])
-        table = self._aws("DynamoDB", clock, "Query", {"table_name": "products"})
+        table = self._aws(
+            "DynamoDB", clock.pass_ms(self._ms(2)), "Query", {"table_name": "products"}
+        )
         clock.pass_ms(self._ms(12))
         is_throttled = self._chance.random() < 0.12
         if is_throttled:
@@ -101,7 +103,9 @@ class Shop:
         yield self._finish(web, clock.pass_ms(self._ms(3)), status)
         if queue is not None:
             work_clock = _Clock(queue["end_time"]).pass_ms(self._ms(40))
-            worker = self._segment("worker", trace_id, work_clock, parent=queue["id"])
+            # A consumer has a trace of its own that says which one caused it.
+            worker = self._segment("worker", self._trace_id(work_clock.now), work_clock)
+            worker["links"] = [{"trace_id": trace_id, "id": queue["id"]}]
             yield self._finish(worker, work_clock.pass_ms(self._ms(80)), None)
 
     def _missing_page(self, clock: _Clock, trace_id: str) -> Iterator[Document]:
@@ -142,7 +146,7 @@ class Shop:
                     "user_agent": "Mozilla/5.0",
                 }
             }
-        if not parent:
+        if method and not parent:
             document["user"] = self._chance.choice(self._users)
         return document
 

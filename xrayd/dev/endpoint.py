@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from xrayd.dev.answers import ApiAnswer
+from xrayd.dev.answers import ApiAnswer, ApiError, refuse
 from xrayd.dev.api import XRayApi
 from xrayd.net import gate
 from xrayd.net.http_server import Request, Response, text_response
@@ -41,11 +41,12 @@ class DevEndpoint:
         self._api = api
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._threads = ThreadPoolExecutor(_THREADS, "x-ray-api")
+        self._is_closed = False
 
     def screen(self, request: Request) -> Response | int:
         """Refuse foreign pages and hosts, or say how large the body may be."""
         refusal = gate.refuse_foreign_host(request, self._allowed_hosts)
-        refusal = refusal or gate.refuse_foreign_page(request)
+        refusal = refusal or gate.refuse_foreign_page(request, self._allowed_hosts)
         if refusal is not None:
             return refusal
         if request.method == "POST":
@@ -68,13 +69,16 @@ class DevEndpoint:
         return text_response(404, "there is nothing here")
 
     async def call(self, path: str, body: bytes) -> ApiAnswer:
-        """Run one operation in a worker thread."""
+        """Run one operation in a worker thread; after `close`, ask the caller to come again."""
+        if self._is_closed:
+            return refuse(ApiError("ThrottledException", "xrayd dev is stopping"))
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._api.handle, path, body)
 
-    def close(self) -> None:
-        """Wait for the operations under way."""
-        self._threads.shutdown()
+    async def close(self) -> None:
+        """Begin no operation any more, and wait for those under way."""
+        self._is_closed = True
+        await asyncio.to_thread(self._threads.shutdown)
 
 
 class LocalTransport(httpx.AsyncBaseTransport):

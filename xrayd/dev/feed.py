@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from xrayd.dev.model import Trace
 from xrayd.dev.store import Store
+from xrayd.dev.traces import GRACE_S
+from xrayd.errors import StoreError
 from xrayd.logs import printable
 
 log = logging.getLogger("xrayd.traces")
@@ -16,6 +18,8 @@ log = logging.getLogger("xrayd.traces")
 # A trace's documents come from several processes; a line is written when they have paused.
 _QUIET_S = 0.3
 _ONCE_MAX = 100
+# Nobody reads faster than this, and waiting traces take memory.
+_WAITING_MAX = 2000
 
 
 class TraceFeed:
@@ -29,6 +33,7 @@ class TraceFeed:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._touched: dict[str, float] = {}
+        self._passed_over = 0
         self._wake = asyncio.Event()
 
     def note(self, trace_ids: Sequence[str]) -> None:
@@ -48,32 +53,49 @@ class TraceFeed:
                     del self._touched[trace_id]
                 for line in await asyncio.to_thread(self._describe, ready):
                     log.info("%s", line, extra={"is_plain": True})
+                if self._passed_over:
+                    log.info("… %d arrivals more than can be shown", self._passed_over)
+                    self._passed_over = 0
 
     def _note(self, trace_ids: Sequence[str]) -> None:
         now = self._loop.time()
         for trace_id in trace_ids:
-            self._touched[trace_id] = now
+            if len(self._touched) < _WAITING_MAX or trace_id in self._touched:
+                self._touched[trace_id] = now
+            else:
+                self._passed_over += 1
         self._wake.set()
 
     def _describe(self, trace_ids: list[str]) -> list[str]:
-        stored = self._store.load(trace_ids)
-        traces = [one.compile(one.touched_at) for one in stored.values()]
+        try:
+            stored = self._store.load(trace_ids)
+        except StoreError as error:  # a line less is no reason to stop taking documents
+            return [f"… {len(trace_ids)} traces not shown: {error}"]
+        # As it will be read: parents that are still missing have their placeholders.
+        traces = [one.compile(one.touched_at + GRACE_S) for one in stored.values()]
         return [describe(trace) for trace in sorted(traces, key=lambda trace: trace.start)]
 
 
 def describe(trace: Trace) -> str:
     """Time, id, services, status and duration of a trace."""
-    at = dt.datetime.fromtimestamp(trace.start, dt.UTC).astimezone().strftime("%H:%M:%S")
     services = [node.name for node in trace.nodes if node.type != "client"]
     return "  ".join(
         (
-            at,
+            _clock_time(trace.start),
             trace.id,
-            f"{_status(trace):<9}",
+            f"{_status(trace):<12}",
             f"{_duration(trace):>8}",
             printable(" → ".join(services) or "(no service yet)", 160),
         )
     )
+
+
+def _clock_time(epoch_s: float) -> str:
+    """Local time of day; dashes for a moment no calendar has, for senders may write any number."""
+    try:
+        return dt.datetime.fromtimestamp(epoch_s, dt.UTC).astimezone().strftime("%H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
 
 
 def _status(trace: Trace) -> str:
@@ -91,4 +113,6 @@ def _status(trace: Trace) -> str:
 
 def _duration(trace: Trace) -> str:
     seconds = trace.duration
-    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+    if seconds < 10:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 1e6 else f"{seconds:.0e} s"

@@ -103,7 +103,7 @@ async def run_dev(settings: DevSettings) -> None:
         server.stop()
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
-    await asyncio.to_thread(endpoint.close)
+    await endpoint.close()
     store.close()
     log.info("Stopped: %s", relay.summary())
 
@@ -132,11 +132,17 @@ def _reachable(sock: socket.socket) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared
 
 
+def _to_copy(sock: socket.socket) -> str:
+    """A reachable address as users write it."""
+    host, port = _reachable(sock)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _announce(settings: DevSettings) -> None:
-    udp, tcp = describe_address(settings.udp), describe_address(settings.tcp)
+    udp, tcp = _to_copy(settings.udp), _to_copy(settings.tcp)
     lines = (
         f"xrayd {__version__} dev: X-Ray on this machine, without an account",
-        f"  segments   udp {udp}      AWS_XRAY_DAEMON_ADDRESS={udp}",
+        f"  segments   udp {describe_address(settings.udp)}      AWS_XRAY_DAEMON_ADDRESS={udp}",
         f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
         f"  data       {settings.data}",
     )

@@ -103,12 +103,11 @@ class RequestModel:
                 return value
             case "timestamp":
                 return _read_timestamp(value, at)
-            case "integer" | "long" as kind:
-                number: int | float = _read_whole(value, at, _WHOLE_BITS[kind])
-            case _:
-                number = _read_number(value, at)
-        _check_range(shape, number, at, violations)
-        return number
+            case kind:
+                bits = _WHOLE_BITS.get(kind)
+                number = _read_number(value, at) if bits is None else _read_whole(value, at, bits)
+                _check_range(shape, number, at, violations)
+                return number
 
     def _read_string(
         self, name: str, shape: Mapping[str, Any], value: object, at: str, violations: list[str]
@@ -175,7 +174,8 @@ class RequestModel:
 @cache
 def request_model() -> RequestModel:
     """The model of the installed botocore, loaded once."""
-    model = Loader().load_service_model("xray", "service-2")
+    loader = Loader()
+    model = loader.load_service_model("xray", "service-2")
     # samplers of OpenTelemetry report all rules at once, which may be more than the 25 the model
     # allows
     model["shapes"]["SamplingStatisticsDocumentList"].pop("max", None)

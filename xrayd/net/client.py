@@ -59,7 +59,8 @@ class XRayClient:
         if identity is None:
             raise UpstreamError(FailureKind.CREDENTIALS, "no credentials or region yet")
         signer, url = self._prepare(identity, path)
-        epoch_s = time.time() + self.clock_offset_s
+        offset_s = self.clock_offset_s
+        epoch_s = time.time() + offset_s
         headers = signer.sign(
             url.path,
             {"content-type": "application/json", "x-amzn-xray-timestamp": f"{epoch_s:.9f}"},
@@ -80,7 +81,7 @@ class XRayClient:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise UpstreamError(failure_kind(error), str(error)) from error
-        return _to_answer(response, await response.aread(), time.time())
+        return _to_answer(response, await response.aread(), time.time(), offset_s)
 
     async def ask(self, path: str, body: bytes, timeout_s: float) -> Answer:
         """Like `call`, and once more where the answer says that our clock is wrong.
@@ -113,7 +114,7 @@ class XRayClient:
         return kept[2], url
 
 
-def _to_answer(response: httpx.Response, body: bytes, now: float) -> Answer:
+def _to_answer(response: httpx.Response, body: bytes, now: float, signed_off_s: float) -> Answer:
     clock_off = retry_after = 0.0
     error_type = ""
     if response.status_code != 200:
@@ -128,7 +129,7 @@ def _to_answer(response: httpx.Response, body: bytes, now: float) -> Answer:
             clock_off = date.timestamp() - now
         except (ValueError, TypeError):
             clock_off = 0.0
-    return Answer(response.status_code, body, error_type, clock_off, retry_after)
+    return Answer(response.status_code, body, error_type, clock_off, retry_after, signed_off_s)
 
 
 def failure_kind(error: BaseException) -> FailureKind:

@@ -142,12 +142,16 @@ class _Finder:
 
     def find(self) -> Identity:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
         try:
             region, region_source = self._region()
             keys = self._keys(region)
-        except (BotoCoreError, ClientError, OSError, ValueError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, OSError, ValueError) as error:
             raise CredentialsError(f"credentials: {_one_line(error)}") from error
+        except (LookupError, TypeError, AttributeError) as error:
+            # botocore takes the shape of what a credentials endpoint answers on trust.
+            raise CredentialsError(f"credentials: not understood: {error!r}"[:300]) from error
         endpoint = self._wanted.endpoint or self._endpoint(region)
         expires = getattr(self._credentials, "_expiry_time", None)  # botocore shows it nowhere else
         return Identity(

@@ -37,16 +37,21 @@ def refuse_browser(request: Request) -> Response | None:
     return None
 
 
-def refuse_foreign_page(request: Request) -> Response | None:
+def refuse_foreign_page(request: Request, allowed_hosts: Collection[str]) -> Response | None:
     """Refuse what a browser sends for a page that is not this listener's own (the rule of dev).
 
-    An Origin must be the address the request was sent to; `Sec-Fetch-Site` must be same-origin,
-    or, for a GET, none (typed by the user) or a navigation to it. `refuse_foreign_host` has
-    made sure that the address is one of ours.
+    An Origin must be the address the request was sent to, and that one of ours: loopback or an
+    allowed host, whoever the peer is, for behind a published container port a rebound name looks
+    like another machine. `Sec-Fetch-Site` must be same-origin, or, for a GET, none (typed by the
+    user) or a navigation to it.
     """
     origin = request.header("origin")
-    if origin is not None and origin != f"http://{request.header('host')}":
-        return text_response(403, "requests from other pages are refused")
+    if origin is not None:
+        address = request.header("host") or ""
+        host = host_name(address)
+        is_own = is_loopback(host) or host in allowed_hosts
+        if not is_own or origin != f"http://{address}":
+            return text_response(403, "requests from other pages are refused")
     site = request.header("sec-fetch-site")
     if site in (None, "same-origin"):
         return None

@@ -97,14 +97,17 @@ class HttpServer:
         self._connections_max = max(
             4, min(_CONNECTIONS_MAX, _descriptors() - _RESERVED_DESCRIPTORS)
         )
+        self._is_stopped = False
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to accept."""
-        self._loop.add_reader(self._sock, self._accept)
+        """Begin to accept, unless it was stopped."""
+        if not self._is_stopped:
+            self._loop.add_reader(self._sock, self._accept)
 
     def stop(self) -> None:
         """Accept no more; requests under way are answered, idle connections closed."""
+        self._is_stopped = True
         self._loop.remove_reader(self._sock)
         for connection in list(self._connections):
             if connection.is_idle:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +54,7 @@ def find_region(
         try:
             with opener.open(task + "/task", timeout=_METADATA_S) as answer:
                 region = _region_of_task(json.loads(answer.read(1_000_000)))
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError, http.client.HTTPException):
             region = ""
         if region:
             return region, "ECS task metadata"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import re
 import socket
-from pathlib import Path
 from typing import Any
 
 from xrayd.errors import ConfigError
@@ -89,6 +87,8 @@ def is_loopback(host: str) -> bool:
     """Whether an IP address or host name stands for this machine only, whatever DNS says."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    import ipaddress  # noqa: PLC0415 - not needed to bind, which comes first
+
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -99,6 +99,8 @@ def is_loopback(host: str) -> bool:
 
 def find_holder(port: int, protocol: str) -> str:
     """` by pid 4242 (xray)` for the process that holds a port, empty where it cannot be found."""
+    from pathlib import Path  # noqa: PLC0415 - only for who finds the port taken
+
     inodes = set()
     for name in (protocol, protocol + "6"):
         with contextlib.suppress(OSError):

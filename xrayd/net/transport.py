@@ -232,7 +232,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
             connection = self._reuse(key, loop.time())
             is_fresh = connection is None
             if connection is None:
-                connection = await self._connect(url, min(deadline - loop.time(), _CONNECT_S))
+                connection = await self._connect(url, deadline - loop.time())
             self._busy.add(connection)
             timer = loop.call_at(deadline, connection.fail, httpx.ReadTimeout("no answer in time"))
             try:
@@ -274,9 +274,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         port = url.port or (443 if url.scheme == "https" else 80)
         where = f"{proxy.host}:{proxy.port} (proxy)" if proxy else f"{url.host}:{port}"
         try:
-            async with asyncio.timeout(
-                max(seconds, 0.0) + (_TLS_S if url.scheme == "https" else 0)
-            ):
+            patience = _CONNECT_S + (_TLS_S if url.scheme == "https" else 0.0)
+            async with asyncio.timeout(min(patience, max(seconds, 0.0))):
                 if proxy is None:
                     return await self._open(url.host, port, tls=url.scheme == "https")
                 connection = await self._open(proxy.host, proxy.port, tls=proxy.tls)
@@ -289,13 +288,24 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
     async def _open(self, host: str, port: int, *, tls: bool) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: _Connection(loop),
-            host,
-            port,
-            ssl=self._tls() if tls else None,
-        )
-        return connection
+        # Asked here: a time-out leaves create_connection's own question behind, and the late
+        # failure of that would count as a bug and end the process.
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure = OSError("the name has no address")
+        for *_, address in found:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(loop),
+                    str(address[0]),
+                    port,
+                    ssl=self._tls() if tls else None,
+                    server_hostname=host if tls else None,
+                )
+            except OSError as error:
+                failure = error
+            else:
+                return connection
+        raise failure
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:

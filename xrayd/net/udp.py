@@ -103,5 +103,5 @@ class UdpReceiver:
             return datagrams, False
         except OSError:
             # ICMP errors and the like concern nobody here: nothing is ever sent from this socket.
-            return datagrams, True
+            return datagrams, False
         return datagrams, True

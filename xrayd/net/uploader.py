@@ -21,6 +21,7 @@ log = logging.getLogger("xrayd.uploader")
 
 _TRANSIENT_PAUSE_S = 1.0
 _BACKLOG_SHARE = 0.3
+_SILENCE_S = 2.0
 
 _encode_body = msgspec.json.Encoder().encode
 
@@ -63,6 +64,7 @@ class Uploader:
         self._timeout = ResponseTimeout()
         self._sending: dict[asyncio.Task[None], Batch] = {}
         self._was_backlog = False
+        self._answered_at = self._started_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle()
         self._failures = Throttle(lines=3, seconds=30.0)
@@ -90,6 +92,8 @@ class Uploader:
                 return
             wait = self._pace.wait_s(now, len(self._sending))
             if wait is None:
+                wait = self._extra_slot_in(now)
+            if wait is None:
                 return  # the end of a request pumps again
             pause = max(wait, due)
             if pause > 0.0:
@@ -100,9 +104,20 @@ class Uploader:
                 return
             self._idle.clear()
             self._pace.start()
+            self._started_at = now
             task = self._loop.create_task(self._send(batch))
             self._sending[task] = batch
             task.add_done_callback(self._ended)
+
+    def _extra_slot_in(self, now: float) -> float | None:
+        """Seconds until a request may start though every slot is taken; None for never.
+
+        A service that hangs takes all slots for as long as answers are waited for. One more
+        request every two seconds finds out soon that it is back.
+        """
+        if len(self._sending) >= 2 * self._pace.concurrency:
+            return None
+        return max(0.0, max(self._answered_at, self._started_at) + _SILENCE_S - now)
 
     def _due_in(self, now: float) -> float | None:
         """Seconds until a batch may be sent, None where nothing waits."""
@@ -154,8 +169,12 @@ class Uploader:
         await asyncio.gather(*self._sending, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._sending.pop(task, None)
-        if not task.cancelled() and task.exception() is not None:
+        batch = self._sending.pop(task)
+        self._answered_at = self._loop.time()
+        if task.cancelled():
+            self._buffer.put_back(batch, 0.0)
+            return
+        if task.exception() is not None:
             # A bug: let the loop's exception handler end the process loudly.
             raise task.exception()  # type: ignore[misc]
         self.pump()
@@ -175,9 +194,6 @@ class Uploader:
             else:
                 self._hold(batch, str(error))
             return
-        except asyncio.CancelledError:
-            self._buffer.put_back(batch, 0.0)
-            raise
         elapsed = self._loop.time() - started
         self._timeout.answered(elapsed)
         self._apply(batch, answer, elapsed)

@@ -204,6 +204,9 @@ class Buffer:
         expired = []
         while self._full and self._full[0].born < deadline:
             expired.append(self._full.popleft())
+        if self._open is not None and self._open.born < deadline:
+            expired.append(self._open)
+            self._open = None
         stale = [entry for entry in self._retries if entry[2].born < deadline]
         for entry in stale:
             self._retries.remove(entry)

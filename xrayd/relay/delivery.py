@@ -65,13 +65,18 @@ UNREADABLE_TRIES = 3
 
 
 class Answer(msgspec.Struct):
-    """An HTTP answer as far as a verdict needs it. `clock_off_s` is its Date minus our time."""
+    """An HTTP answer as far as a verdict needs it.
+
+    `clock_off_s` is its Date minus our time, `signed_off_s` how far from our time its request was
+    signed.
+    """
 
     status: int
     body: bytes
     error_type: str = ""
     clock_off_s: float = 0.0
     retry_after_s: float = 0.0
+    signed_off_s: float = 0.0
 
 
 def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
@@ -84,7 +89,7 @@ def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
         if any(word in text for word in _SKEW_WORDS):
             return Verdict.RESIGN, []
         # A signature is also refused where the clock is off by more than AWS's five minutes.
-        if "ignature" in text and abs(answer.clock_off_s) > 240:
+        if "ignature" in text and abs(answer.clock_off_s - answer.signed_off_s) > 240:
             return Verdict.RESIGN, []
         if any(word in text for word in _THROTTLE_WORDS):
             return Verdict.THROTTLED, []
@@ -177,6 +182,7 @@ class Pace:
         self._chance = chance
         self._failures = 0
         self._next_at = 0.0
+        self._asked_until = 0.0
         self._rate: float | None = None
         self._rate_at = 0.0
         self._tokens = 0.0
@@ -217,7 +223,7 @@ class Pace:
             # Nothing at all got through: that measured an outage, not a limit.
             self._rate = None
         self._failures = 0
-        self._next_at = 0.0
+        self._next_at = self._asked_until  # a straggler's success does not undo a Retry-After
         self._successes = self._recent_successes(now) + 1.0
         self._successes_at = now
 
@@ -230,6 +236,8 @@ class Pace:
         over = max(0, self._failures - self._FAILURES_TO_PROBE)
         most = min(self._PROBE_MAX_S, least * 2.0 ** min(over + 1, 8))
         pause = max(least + self._chance() * (most - least), min(retry_after_s, 60.0))
+        if retry_after_s:
+            self._asked_until = max(self._asked_until, now + min(retry_after_s, 60.0))
         if self.is_probing or retry_after_s:
             self._next_at = max(self._next_at, now + pause)
         return now + pause

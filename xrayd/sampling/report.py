@@ -215,7 +215,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     # Whole first, then with the end a short Content-Length may have cut off, then without the
     # document it was cut in. The Node SDK writes Timestamp last, so little is ever missing.
     last_document = body[: body.rfind(b"}") + 1]
-    for text in (body, body + b"}", body + b"]}", body + b"}]}", last_document + b"]}"):
+    for text in (body, body + b"}", body + b"}]}", last_document + b"]}"):
         parsed = parse_object(text)
         if parsed is not None:
             return parsed

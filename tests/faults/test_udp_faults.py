@@ -1,0 +1,221 @@
+"""Faults of the way in (E-39 … E-45)."""
+
+import json
+import re
+import signal
+import threading
+
+import pytest
+from fakes.documents import HEADER, make_datagram, make_document
+from fakes.factory import XraydFactory
+from fakes.process import Xrayd
+from fakes.verdict import Verdict
+from fakes.xray import FakeXRay
+from hypothesis import example, given
+from hypothesis import strategies as st
+from oracle import QUICK_EXIT, Oracle, flood
+
+from xrayd.errors import DatagramError
+from xrayd.relay.datagram import split
+from xrayd.relay.segment import kind_of, read_head, to_text
+
+ASKED = 16 * 1024 * 1024
+
+
+def granted(process: Xrayd) -> int:
+    return int(process.wait_for_line(r"receive buffer (\d+) of")[1])
+
+
+def test_a_burst_of_20000_is_absorbed(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    """E-39: with the whole buffer nothing is lost; with less, what is lost is counted."""
+    process = xrayd("-m", "100", config=QUICK_EXIT)
+    oracle = Oracle(process, fake_xray)
+    oracle.sent += flood(process, 20_000)
+    if granted(process) >= ASKED:
+        oracle.check_nothing_lost()
+    else:
+        account = oracle.close()
+        assert account.ledger["received"] + account.ledger["kernel_dropped"] == 20_000
+
+
+@pytest.mark.parametrize("megabytes", [0, 1])
+@pytest.mark.parametrize("size", [300, pytest.param(16_000, marks=pytest.mark.slow)])
+def test_kernel_drops_are_counted_exactly(
+    xrayd: XraydFactory, fake_xray: FakeXRay, megabytes: int, size: int
+) -> None:
+    """E-40, E-41: a small buffer, and nobody to empty it."""
+    process = xrayd(config={**QUICK_EXIT, "Socket": {"ReceiveBufferMB": megabytes}})
+    oracle = Oracle(process, fake_xray, size=size)
+    process.signal(signal.SIGSTOP)
+    oracle.send(4_000_000 // size)
+    dropped = process.udp_drops()
+    process.signal(signal.SIGCONT)
+    assert dropped > 0
+    account = oracle.close()
+    assert account.ledger["kernel_dropped"] == account.lost == dropped
+    assert account.ledger["received"] + dropped == len(oracle.sent)
+
+
+@pytest.mark.parametrize("size", [65_507 - len(HEADER), pytest.param(30, marks=pytest.mark.slow)])
+def test_memory_holds_with_a_hung_endpoint(
+    xrayd: XraydFactory, fake_xray: FakeXRay, size: int
+) -> None:
+    """E-42: the largest datagrams there are, far more of them than there is room for."""
+    fake_xray.answer(Verdict(hang=True, stored=False))
+    process = xrayd("-m", "16", config=QUICK_EXIT)
+    document = (
+        (b"x" * size) if size > 1000 else b'{"id":"0123456789abcdef","a":1'.ljust(size - 1) + b"}"
+    )
+    count = 60_000_000 // (size + 200)
+    for start in range(0, count, 200):
+        process.send(*[HEADER + document] * min(200, count - start))
+        if start % 2000 == 0:
+            process.get("/healthz")
+    assert process.peak_rss_mib() <= 16 * 1e6 / 2**20 + 64.0
+    process.sigterm()
+    assert process.wait(30) == 0
+    line = process.wait_for_line(r"received=(\d+) .*difference=0 kernel_dropped=(\d+)")
+    assert int(line[1]) + int(line[2]) == count
+
+
+MALFORMED = [
+    b"",
+    b"\n",
+    HEADER,
+    HEADER[:-1],
+    b"\xef\xbb\xbf" + HEADER + b"{}",
+    b"\x00" + HEADER + b"{}",
+    HEADER + b"\x00",
+    HEADER + b"\xff\xfe",
+    HEADER + b"[" * 60_000,
+    HEADER + b'{"a":' * 10_000,
+    b"[" * 60_000 + b"\n{}",
+    b'{"format":"json","version":' + b"1" * 60_000 + b"}\n{}",
+    HEADER + b'{"id":' + b"9" * 60_000 + b"}",
+    b'{"format":"json","format":"xml","version":1}\n{}',
+    b'{"format":"json","version":1e0}\n{}',
+    b'{"format":"json","version":1,"x":"\\ud800"}\n{}',
+    HEADER + b'{"id":"\\ud800"}',
+    HEADER[:-1] + b"\r\n{}",
+    HEADER + HEADER + b"{}",
+]
+
+
+@given(
+    st.one_of(
+        st.sampled_from(MALFORMED), st.binary(max_size=400), st.builds(HEADER.__add__, st.binary())
+    )
+)
+@example(MALFORMED[0])
+def test_any_datagram_is_refused_by_name_or_kept_to_the_byte(datagram: bytes) -> None:
+    """E-43."""
+    try:
+        body = split(datagram)
+    except DatagramError:
+        return
+    assert body
+    assert datagram.endswith(b"\n" + body)
+    assert kind_of(body, read_head(body))
+    text, is_replaced = to_text(body)
+    assert text.encode() == body or is_replaced
+
+
+@pytest.mark.parametrize("number", range(len(MALFORMED)))
+def test_the_corpus_is_refused_or_kept(number: int) -> None:
+    """Each of them at least once, whatever hypothesis chose."""
+    try:
+        body = split(MALFORMED[number])
+    except DatagramError:
+        return
+    assert MALFORMED[number].endswith(body)
+
+
+def reference_verdict(datagram: bytes) -> bytes | None:
+    """The X-Ray daemon's rules, written down a second time from its contract."""
+    cut = datagram.find(b"\n")
+    if cut < 0 or cut == len(datagram) - 1:
+        return None
+    try:
+        header = json.loads(datagram[:cut].decode())
+    except ValueError:
+        return None
+    if not isinstance(header, dict):
+        return None
+    by_name = {name.lower(): value for name, value in header.items()}
+    is_ours = isinstance(by_name.get("format"), str) and by_name["format"].lower() == "json"
+    version = by_name.get("version")
+    is_first = type(version) is int and version == 1
+    return datagram[cut + 1 :] if is_ours and is_first else None
+
+
+def cased(word: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([word, word.upper(), word.title()])
+
+
+headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "format": st.one_of(cased("json"), st.sampled_from(["xml", "", 1, None])),
+        "version": st.sampled_from([1, 2, 0, -1, "1", 1.5, None, True]),
+        "Format": cased("json"),
+        "extra": st.integers(),
+    },
+)
+separators = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"", b" \n"])
+
+
+@given(headers, separators, st.sampled_from([b"{}", b"", b"{}\n{}", b"T1Sx"]), st.booleans())
+def test_verdicts_are_the_contracts(
+    header: dict[str, object], separator: bytes, body: bytes, spaced: bool
+) -> None:
+    """E-44, differentially."""
+    text = json.dumps(header, indent=None, separators=(" , ", " : ") if spaced else None)
+    datagram = text.encode() + separator + body
+    try:
+        mine: bytes | None = split(datagram)
+    except DatagramError:
+        mine = None
+    assert mine == reference_verdict(datagram)
+
+
+@pytest.mark.slow
+def test_a_flood_from_one_sender_leaves_room_for_another(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-45: the flood is refused one by one, and the other's segments arrive."""
+    process = xrayd("-m", "40", config=QUICK_EXIT)
+    victim = Oracle(process, fake_xray)
+    stop = threading.Event()
+    sent = [0]
+
+    def flood_junk() -> None:
+        with Xrayd(home=process.home, port=process.port, ready=None)._udp as sock:
+            while not stop.is_set():
+                sock.sendto(b"junk\n{}", ("127.0.0.1", process.port))
+                sent[0] += 1
+
+    thread = threading.Thread(target=flood_junk)
+    thread.start()
+    try:
+        victim.stream(5.0, 100.0)
+    finally:
+        stop.set()
+        thread.join()
+    account = victim.close()
+    assert account.lost <= 0.01 * len(victim.sent)
+    assert account.ledger["received"] + account.ledger["kernel_dropped"] == sent[0] + len(
+        victim.sent
+    )
+
+
+def test_nothing_is_ever_sent_back(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    process = xrayd(config=QUICK_EXIT)
+    process.send(*MALFORMED, make_datagram(make_document()))
+    fake_xray.wait_documents(1)
+    process._udp.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        process._udp.recv(1)
+    process.sigterm()
+    process.wait()
+    line = process.wait_for_line("Stopped: .*")[0]
+    assert re.search(rf"received={len(MALFORMED) + 1} .*difference=0", line)
