@@ -58,13 +58,13 @@ async def run_dev(settings: DevSettings) -> None:
     """
     try:
         database = await asyncio.to_thread(Database, settings.data)
+        store = Store(database)
+        feed = TraceFeed(store)
+        api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
     except StoreError as error:
         raise ConfigError(f"--data: {error}") from error
     if database.notice:
         log.warning("%s", database.notice)
-    store = Store(database)
-    feed = TraceFeed(store)
-    api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
     endpoint = DevEndpoint(api, settings.allowed_hosts)
     # No account is needed, so the signature is one nobody checks.
     identity = Identity(
