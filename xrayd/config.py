@@ -207,6 +207,26 @@ class Config:
         "YAML or JSON file with sampling rules to serve instead of AWS's: the SDKs' local rules"
         " (version 1 or 2), or rules as GetSamplingRules has them. Read again at SIGHUP.",
     )
+    sampling_apply: str = _setting(
+        "Sampling.Apply",
+        "off",
+        "Which traces xrayd samples itself, by the same rules: off, undecided (those in which no"
+        " segment names the rule by which an SDK decided) or all.",
+        choices=("off", "undecided", "all"),
+    )
+    sampling_hold_s: float = _setting(
+        "Sampling.HoldSeconds",
+        5.0,
+        "With Sampling.Apply, seconds that documents wait in memory for the root of their trace.",
+        minimum=0.1,
+        maximum=60,
+    )
+    sampling_keep_rootless: bool = _setting(
+        "Sampling.KeepRootless",
+        False,
+        "With Sampling.Apply, keep a trace whose root does not come in time, as that of a service"
+        " on another host; otherwise the Default rule decides.",
+    )
     age_max_h: float = _setting(
         "Delivery.MaxAgeHours",
         24.0,

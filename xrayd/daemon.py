@@ -34,6 +34,8 @@ from xrayd.net.telemetry import TelemetryReporter
 from xrayd.net.transport import Http1Transport
 from xrayd.pipeline import Pipeline
 from xrayd.sampling.broker import Broker
+from xrayd.sampling.decision import Apply, Sampler
+from xrayd.sieve import Sieve
 from xrayd.spool.dead import DeadLetters
 from xrayd.spool.spool import Spool
 
@@ -107,19 +109,22 @@ async def run(
         announce,
     )
     client = XRayClient(transport, lambda: keeper.current, user_agent(os.environ))
+    bytes_max = budget(config.buffer_mb, limit)
+    desk = _open_desk(config, client, keeper)
+    sieve, held_bytes_max = _open_sieve(config, desk, bytes_max)
     relay = Pipeline(
         sockets.udp,
         client,
         refresh=keeper.refresh,
         concurrency=config.concurrency,
-        bytes_max=budget(config.buffer_mb, limit),
+        bytes_max=bytes_max - held_bytes_max,
         receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
         age_max_s=config.age_max_h * 3600,
+        sieve=sieve,
     )
     await _open_spool(config, relay)
     relay.receiver.start()
     foreign = Forwarded()
-    desk = _open_desk(config, client, keeper)
     proxy = Proxy(
         client,
         desk,
@@ -130,8 +135,7 @@ async def run(
         paths=_operation_paths(config.proxy_operations),
         allowed_hosts=config.proxy_hosts,
     )
-    server = HttpServer(sockets.tcp, Routes(proxy.screen, proxy.handle))
-    server.start()
+    server = _serve(sockets.tcp, Routes(proxy.screen, proxy.handle))
     reporter = TelemetryReporter(
         relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
     )
@@ -140,8 +144,8 @@ async def run(
     metrics_server = _start_metrics(config, relay, keeper, writer, foreign=foreign, desk=desk)
 
     async with Group() as group:
-        group.start(keeper.run())
-        group.start(relay.look_after())
+        for work in (keeper.run(), relay.look_after(), relay.look_after_held()):
+            group.start(work)
         if desk is not None:
             group.start(desk.run())
         group.start(_complain(keeper, _describe(relay, sockets, config)))
@@ -202,6 +206,12 @@ def _reload(
     systemd.notify("READY=1")
 
 
+def _serve(sock: socket.socket, routes: Routes) -> HttpServer:
+    server = HttpServer(sock, routes)
+    server.start()
+    return server
+
+
 def _warn(config: Config, granted: int, wanted: int) -> None:
     """Say what is not as it should be; receive buffers are in bytes."""
     if granted < wanted:
@@ -223,6 +233,8 @@ def _open_desk(config: Config, client: XRayClient, keeper: IdentityKeeper) -> Sa
     if config.sampling_proxy == "forward":
         if config.sampling_rules_file:
             raise ConfigError("Sampling.RulesFile needs Sampling.Proxy: broker")
+        if config.sampling_apply != "off":
+            raise ConfigError("Sampling.Apply needs Sampling.Proxy: broker")
         return None
     has_file = bool(config.sampling_rules_file)
     desk = SamplingDesk(
@@ -231,12 +243,33 @@ def _open_desk(config: Config, client: XRayClient, keeper: IdentityKeeper) -> Sa
         wait_ready=keeper.wait,
         refresh=keeper.refresh,
         chance=random.random,
+        applied=config.sampling_apply,
     )
     if has_file:
         records = read_rules_file(config.sampling_rules_file)
         desk.load_rules(records)
         log.info("Sampling rules: %d from %s", len(records), config.sampling_rules_file)
     return desk
+
+
+def _open_sieve(
+    config: Config, desk: SamplingDesk | None, bytes_max: int
+) -> tuple[Sieve | None, int]:
+    """What samples documents on arrival, if anything is to, and its part of `bytes_max`."""
+    if desk is None or config.sampling_apply == "off":
+        return None, 0
+    held_bytes_max = bytes_max // 8
+    sampler = Sampler(
+        desk.broker.client_id,
+        Apply(config.sampling_apply),
+        hold_s=config.sampling_hold_s,
+        hold_bytes_max=held_bytes_max,
+        keep_rootless=config.sampling_keep_rootless,
+    )
+    sieve = Sieve(sampler, desk.broker)
+    desk.on_rules = sieve.load_rules
+    desk.want_rules()
+    return sieve, held_bytes_max
 
 
 def _reload_rules(config: Config, desk: SamplingDesk | None) -> None:
@@ -387,6 +420,4 @@ def _start_metrics(
     metrics = Metrics(relay.ledger, gauges, labelled, lambda: _readiness(relay, keeper))
     relay.observe = metrics.observe
     sock = bind(config.metrics_address, socket.SOCK_STREAM, "Metrics.Address")
-    server = HttpServer(sock, Routes(metrics.screen, metrics.handle))
-    server.start()
-    return server
+    return _serve(sock, Routes(metrics.screen, metrics.handle))

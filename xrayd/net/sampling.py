@@ -60,6 +60,7 @@ class SamplingDesk:
         applied: what the daemon itself samples, for the view.
 
     Attributes:
+        broker: the rules and who has which share of them.
         on_rules: called whenever the rules have changed.
     """
 
@@ -73,7 +74,7 @@ class SamplingDesk:
         chance: Callable[[], float],
         applied: str = "off",
     ) -> None:
-        self._broker = broker
+        self.broker = broker
         self._client = client
         self._wait_ready = wait_ready
         self._refresh = refresh
@@ -96,18 +97,18 @@ class SamplingDesk:
         self._wanted.set()
         if path == TARGETS_PATH:
             try:
-                return json_response(200, self._broker.report(body, time.time()))
+                return json_response(200, self.broker.report(body, time.time()))
             except ReportError as error:
                 return aws_error(400, error.code, error.message)
         await self._wait_for_rules()
-        rules = self._broker.rules_answer()
+        rules = self.broker.rules_answer()
         return self._refusal if rules is None else json_response(200, rules)
 
     async def show(self) -> Response:
         """The rules and their state, for `xrayd sampling`."""
         self._wanted.set()
         await self._wait_for_rules()
-        return json_response(200, encode_view(self._broker, time.time(), self._applied))
+        return json_response(200, encode_view(self.broker, time.time(), self._applied))
 
     # AWS
 
@@ -117,7 +118,7 @@ class SamplingDesk:
 
     def load_rules(self, records: list[SamplingRuleRecord]) -> bool:
         """Take over the rules of a file, as the authority; say whether they are other ones."""
-        is_changed = self._broker.absorb_rules(records, time.time())
+        is_changed = self.broker.absorb_rules(records, time.time())
         if is_changed:
             self.on_rules()
         return is_changed
@@ -128,15 +129,15 @@ class SamplingDesk:
             return
         await self._wanted.wait()
         while True:
-            if self._broker.rules_due(time.time()):
+            if self.broker.rules_due(time.time()):
                 await self._fetching(self._client)
-            for call in self._broker.due_round(time.time()):
+            for call in self.broker.due_round(time.time()):
                 await self._report(self._client, call)
             await asyncio.sleep(_TICK_S)
 
     async def _wait_for_rules(self) -> None:
         """Where rules are not known yet, wait a moment for them; all who ask share one fetch."""
-        if self._client is not None and self._broker.rules_answer() is None:
+        if self._client is not None and self.broker.rules_answer() is None:
             await asyncio.wait((self._fetching(self._client),), timeout=_FIRST_RULES_S)
 
     def _fetching(self, client: XRayClient) -> asyncio.Task[None]:
@@ -155,7 +156,7 @@ class SamplingDesk:
             return
         now = time.time()
         jitter_s = _JITTER_S * self._chance()
-        is_changed = self._broker.absorb_rules(records, now, asked_at=asked_at, jitter_s=jitter_s)
+        is_changed = self.broker.absorb_rules(records, now, asked_at=asked_at, jitter_s=jitter_s)
         if is_changed:
             self.on_rules()
         if self._is_failing:
@@ -205,17 +206,17 @@ class SamplingDesk:
     async def _report(self, client: XRayClient, call: RoundCall) -> None:
         try:
             answer = await self._ask(client, TARGETS_PATH, call.body)
-            self._broker.absorb_targets(call, answer, time.time())
+            self.broker.absorb_targets(call, answer, time.time())
         except (UpstreamError, _RefusedError) as error:
             log.debug("Sampling statistics wait for the next round: %s", error)
-            self._broker.round_failed(call, time.time())
+            self.broker.round_failed(call, time.time())
         except AnswerError as error:
             self._upstream_failures[TARGETS_PATH] += 1
             log.debug("Sampling targets cannot be read: %s", error)
 
     def _fail(self, error: UpstreamError | AnswerError | _RefusedError) -> None:
         now = time.time()
-        self._broker.rules_failed(now)
+        self.broker.rules_failed(now)
         match error:
             case _RefusedError(answer=answer):
                 headers = [("Content-Type", "application/json")]
@@ -228,7 +229,7 @@ class SamplingDesk:
                 self._refusal = text_response(502, f"X-Ray was not understood: {error}")
         if not self._is_failing:
             self._is_failing = True
-            age = self._broker.rules_age_s(now)
+            age = self.broker.rules_age_s(now)
             kept = "none are known yet" if age is None else f"those of {age:.0f} s ago are served"
             log.warning("Sampling rules cannot be fetched (%s); %s", error, kept)
 
@@ -237,22 +238,22 @@ class SamplingDesk:
     def gauges(self) -> Mapping[str, tuple[str, float]]:
         """What /metrics shows of sampling as a whole."""
         now = time.time()
-        age = self._broker.rules_age_s(now)
+        age = self.broker.rules_age_s(now)
         return {
             "sampling_rules_age_seconds": (
                 "Seconds since the sampling rules were last fetched; NaN while none are known.",
                 float("nan") if age is None else age,
             ),
-            "sampling_rules": ("Sampling rules known.", len(self._broker.rules)),
+            "sampling_rules": ("Sampling rules known.", len(self.broker.rules)),
             "sampling_clients": (
                 "Samplers that reported within the last three intervals.",
-                self._broker.clients(now),
+                self.broker.clients(now),
             ),
         }
 
     def labelled(self) -> Labelled:
         """What /metrics shows by path and by rule."""
-        rules = self._broker.statistics(time.time())
+        rules = self.broker.statistics(time.time())
         return {
             "sampling_calls_total": (
                 "Sampling calls of local clients.", "path", self._calls,
