@@ -358,6 +358,35 @@ def test_a_deleted_directory_is_made_again_and_what_was_in_it_is_counted(real):
     again.close(NOW)
 
 
+@pytest.mark.parametrize("how", ["removed", "cut", "extended", "exchanged"])
+def test_what_is_not_in_the_file_any_more_but_in_memory_is_not_given_up_by_reading(real, how):
+    path, spool = real
+    stored = fill(spool, range(5))
+    spool.sync(NOW)
+    stored |= fill(spool, range(5, 8))
+    file = path / "0000000000000001.seg"
+    data = file.read_bytes()
+    match how:
+        case "removed":
+            file.unlink()
+        case "cut":
+            os.truncate(file, len(data) - 1000)
+        case "extended":
+            file.write_bytes(data + b"noise")
+            stored |= fill(spool, range(8, 9))
+        case "exchanged":
+            file.rename(path / "aside")
+            file.write_bytes(data)
+    assert spool.read(0, 99, 1 << 20) == []
+    assert spool.take_evictions() == []
+    spool.sync(NOW + 0.1)
+    left = content(spool)
+    lost = {seq for e in spool.take_evictions() for span in e.seqs for seq in span}
+    assert left == {seq: d for seq, d in stored.items() if seq not in lost}
+    assert lost == ({1, 2, 3, 4, 5} if how in {"removed", "exchanged"} else set())
+    spool.close(NOW + 1)
+
+
 def test_a_deleted_directory_that_cannot_be_made_again_stops_nothing(real):
     path, spool = real
     fill(spool, range(3))

@@ -221,7 +221,8 @@ class SpoolMachine(RuleBasedStateMachine):
             self.may_be_evicted = True
             self.die()
             return
-        if self.policy != "off" and self.spool.figures().faults == faults:
+        figures = self.spool.figures()
+        if self.policy != "off" and figures.faults == faults and figures.degraded is None:
             self.synced = set(self.stored) - self.unsure
         self.forget(self.take_evictions(EvictionReason.EXPIRED, EvictionReason.SPOOL_FULL))
 

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
@@ -122,6 +123,12 @@ async def _keep_house(api: XRayApi) -> None:
         await asyncio.sleep(_COMPILE_S)
 
 
+def _short(path: str) -> str:
+    """A path as a user writes it, their home as `~`."""
+    home = str(Path.home())
+    return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
+
+
 def _explain_hangup() -> None:
     log.info("Nothing to reload in dev")
 
@@ -144,7 +151,7 @@ def _announce(settings: DevSettings) -> None:
         f"xrayd {__version__} dev: X-Ray on this machine, without an account",
         f"  segments   udp {describe_address(settings.udp)}      AWS_XRAY_DAEMON_ADDRESS={udp}",
         f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
-        f"  data       {settings.data}",
+        f"  data       {_short(settings.data)}",
     )
     for line in lines:
         log.info("%s", line, extra={"is_plain": True})

@@ -10,6 +10,9 @@ from collections.abc import Callable
 # in the kernel's buffer for the next.
 _DATAGRAMS_MAX = 1024
 _BYTES_MAX = 1024 * 1024
+# So many datagrams in one drain are a burst; it is over when the socket was found empty so often.
+_BURST_MIN = 8
+_BURST_MISSES = 60
 # Largest UDP payload is 65,507 bytes over IPv4 and 65,527 over IPv6.
 _DATAGRAM_MAX = 65_536
 
@@ -92,16 +95,21 @@ class UdpReceiver:
         buffer = self._buffer
         view = memoryview(buffer)
         room = _BYTES_MAX
-        try:
-            for _ in range(_DATAGRAMS_MAX):
+        misses = 0
+        while len(datagrams) < _DATAGRAMS_MAX and room >= 0:
+            try:
                 size = receive(buffer)
-                append(bytes(view[:size]))
-                room -= size
-                if room < 0:
-                    break
-        except BlockingIOError:
-            return datagrams, False
-        except OSError:
-            # ICMP errors and the like concern nobody here: nothing is ever sent from this socket.
-            return datagrams, False
+            except BlockingIOError:
+                misses += 1
+                # A small buffer overflows while we look at what came out of it, so while a burst
+                # lasts nothing is looked at.
+                if self._pause_s or len(datagrams) < _BURST_MIN or misses > _BURST_MISSES:
+                    return datagrams, False
+                continue
+            except OSError:
+                # ICMP errors and the like concern nobody here: nothing is ever sent from here.
+                return datagrams, False
+            misses = 0
+            append(bytes(view[:size]))
+            room -= size
         return datagrams, True

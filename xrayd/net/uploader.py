@@ -65,6 +65,7 @@ class Uploader:
         self._sending: dict[asyncio.Task[None], Batch] = {}
         self._was_backlog = False
         self._answered_at = self._started_at = self._loop.time()
+        self._answered_start = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle()
         self._failures = Throttle(lines=3, seconds=30.0)
@@ -90,7 +91,7 @@ class Uploader:
                 self._idle.set()
             if due is None or not self._is_ready:
                 return
-            wait = self._pace.wait_s(now, len(self._sending))
+            wait = self._pace.wait_s(now, self._in_flight())
             if wait is None:
                 wait = self._extra_slot_in(now)
             if wait is None:
@@ -104,10 +105,19 @@ class Uploader:
                 return
             self._idle.clear()
             self._pace.start()
-            self._started_at = now
+            self._started_at = batch.sent_at = now
             task = self._loop.create_task(self._send(batch))
             self._sending[task] = batch
             task.add_done_callback(self._ended)
+
+    def _in_flight(self) -> int:
+        """Requests that take a slot: not those which later ones have overtaken by seconds.
+
+        They hang, each for as long as an answer is waited for; the service is well again.
+        """
+        stuck_before = self._answered_start - _SILENCE_S
+        young = sum(batch.sent_at >= stuck_before for batch in self._sending.values())
+        return max(young, len(self._sending) - self._pace.concurrency)
 
     def _extra_slot_in(self, now: float) -> float | None:
         """Seconds until a request may start though every slot is taken; None for never.
@@ -218,6 +228,7 @@ class Uploader:
         what = f"HTTP {answer.status} {answer.error_type}".strip()
         match verdict:
             case Verdict.SENT:
+                self._answered_start = max(self._answered_start, batch.sent_at)
                 self._pace.succeed(now)
                 self.last_success_at = now
                 self._settle(batch, unprocessed, elapsed)

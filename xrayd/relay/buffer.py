@@ -25,16 +25,18 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     """Documents of one PutTraceSegments request.
 
     `born` is when the oldest arrived and `not_before` when it may be tried (again), both in
-    monotonic seconds; `size` is what it costs in memory, in bytes. `attempts` are requests;
-    `refusals` those answered with unprocessed documents, `doubts` those with an unreadable 200.
-    With a spool, `numbers` stand beside the documents: arrival numbers, or sequence numbers of the
-    spool where the batch `is_backlog`. `has_unfinished` says that one is in progress.
+    monotonic seconds, `sent_at` when it last was; `size` is what it costs in memory, in bytes.
+    `attempts` are requests; `refusals` those answered with unprocessed documents, `doubts` those
+    with an unreadable 200. With a spool, `numbers` stand beside the documents: arrival numbers, or
+    sequence numbers of the spool where the batch `is_backlog`. `has_unfinished` says that one is in
+    progress.
     """
 
     documents: list[bytes]
     size: int
     born: float
     not_before: float = 0.0
+    sent_at: float = 0.0
     numbers: array[int] = msgspec.field(default_factory=lambda: array("Q"))
     is_backlog: bool = False
     has_unfinished: bool = False

@@ -44,16 +44,21 @@ class Reader:
         self._file: SpoolFile | None = None
         self._fd = -1
 
-    def read(self, file: SpoolFile, from_seq: int, take: Take) -> tuple[bool, list[range]]:
+    def read(self, file: SpoolFile, from_seq: int, take: Take, lost: list[range]) -> bool:
         """Read the pending records of one file from a sequence number on, in order.
 
-        Records found to be missing or damaged are marked as done in the file.
+        Args:
+            file: The file.
+            from_seq: Where to begin.
+            take: What to put the records into, until it is full.
+            lost: What to put the pending records into that are found to be missing or damaged;
+                they are marked as done in the file.
 
         Returns:
-            Whether the file has been read to its end, and the pending records found to be lost.
+            Whether the file has been read to its end.
 
         Raises:
-            OSError: The file cannot be opened now, but that may pass. Nothing is lost.
+            OSError: The file cannot be opened or read now, but that may pass.
         """
         try:
             self._open(file)
@@ -61,8 +66,8 @@ class Reader:
             if error.errno not in _IS_GONE:
                 raise
             self._quarantine.move_in(file.name)
-            return True, _give_up(file, range(file.first, file.end))
-        lost: list[range] = []
+            lost += _give_up(file, range(file.first, file.end))
+            return True
         due, sound_until = file.bookmark if from_seq >= file.bookmark[0] else file.start
         fetch = fetch_from(self._disk, self._fd)
         for record in walk(fetch, file.key, sound_until, file.size):
@@ -79,11 +84,11 @@ class Reader:
                     lost += self._lose(file, damaged, record.offset, record.stop)
                 elif not take.add(Record(record.seq, float(record.received_at), document)):
                     file.bookmark = (record.seq, record.offset)
-                    return False, lost
+                    return False
             due, sound_until = record.seq + 1, record.stop
         file.bookmark = (due, sound_until)
         lost += self._lose(file, range(due, file.end), sound_until, file.size)
-        return True, lost
+        return True
 
     def close(self) -> None:
         """Close the open file, if there is one."""

@@ -199,22 +199,13 @@ class Spool:
             The records; none only if there are none to be had from `from_seq` on.
         """
         take = Take(documents_max, bytes_max)
-        corrupt_before = self._shelf.corrupt_records
-        files = [file for file in self._shelf.files_from(from_seq) if file.pending]
-        for file in files:
-            if self._shelf.home is None:
+        lost: list[range] = []
+        for file in self._shelf.files_from(from_seq):
+            if file.pending and not self._read_file(file, from_seq, take, lost):
                 break
-            try:
-                at_end, lost = self._shelf.home.reader.read(file, from_seq, take)
-            except OSError as error:
-                self._shelf.fault = error
-                continue
-            if lost:
-                self._shelf.note_corrupt(lost)
-                self._shelf.remove_finished([file])
-            if not at_end:
-                break
-        if self._shelf.corrupt_records > corrupt_before:
+        if lost:
+            self._shelf.note_corrupt(lost)
+            self._shelf.remove_finished(self._shelf.files)
             self._write_cursor()
         return take.records
 
@@ -316,6 +307,19 @@ class Spool:
             self._enter()
         except ConfigError as error:
             raise OSError(errno.ESTALE, str(error)) from error
+
+    def _read_file(self, file: SpoolFile, from_seq: int, take: Take, lost: list[range]) -> bool:
+        """Read one file; returns whether to go on with the next."""
+        if self._shelf.home is None:
+            return False
+        try:
+            if file in {self._writer.file, self._writer.suspect}:
+                # If it is not, what it lacks is still in memory, and the next sync writes it anew.
+                self._writer.check_in_place()
+            return self._shelf.home.reader.read(file, from_seq, take, lost)
+        except OSError as error:
+            self._shelf.fault = error
+            return True
 
     def _heal(self, now: float) -> None:
         """Find out whether a fault is over, if there was one and it is time to.

@@ -176,16 +176,17 @@ class Writer:
             self.suspect = None
 
     def check_in_place(self) -> None:
-        """Check that the name still stands for the open file, and that nobody changed its length.
+        """Check that nobody has removed, exchanged, cut or extended the file, be it a suspect.
 
         Raises:
-            OSError: It does not.
+            OSError: Somebody has.
         """
-        file = self.file
+        file = self.file or self.suspect
         if file is None:
             return
         state = self._disk.stat(self.directory, file.name)
-        if state.inode != file.inode or state.size != file.size:
+        is_as_left = state.size == file.size or (file is self.suspect and state.size > file.size)
+        if state.inode != file.inode or not is_as_left:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), file.name)
 
     def _create(self, name: str, data: bytes, *, must_sync: bool) -> tuple[int, int]:
