@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xrayd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xrayd.sampling.rule import SamplingRuleRecord
 
 DEFAULT_FILES = ("/etc/amazon/xray/cfg.yaml", "cfg.yaml")
 
@@ -190,6 +193,40 @@ class Config:
         "More Host names that callers on loopback may use for TCP 2000, beside localhost and"
         " loopback addresses.",
     )
+    sampling_proxy: str = _setting(
+        "Sampling.Proxy",
+        "broker",
+        "How TCP 2000 answers sampling calls: broker (from memory; rules are fetched once for all"
+        " clients, their statistics merged) or forward (each call is signed and passed on, as by"
+        " the X-Ray daemon).",
+        choices=("broker", "forward"),
+    )
+    sampling_rules_file: str = _setting(
+        "Sampling.RulesFile",
+        "",
+        "YAML or JSON file with sampling rules to serve instead of AWS's: the SDKs' local rules"
+        " (version 1 or 2), or rules as GetSamplingRules has them. Read again at SIGHUP.",
+    )
+    sampling_apply: str = _setting(
+        "Sampling.Apply",
+        "off",
+        "Which traces xrayd samples itself, by the same rules: off, undecided (those in which no"
+        " segment names the rule by which an SDK decided) or all.",
+        choices=("off", "undecided", "all"),
+    )
+    sampling_hold_s: float = _setting(
+        "Sampling.HoldSeconds",
+        5.0,
+        "With Sampling.Apply, seconds that documents wait in memory for the root of their trace.",
+        minimum=0.1,
+        maximum=60,
+    )
+    sampling_keep_rootless: bool = _setting(
+        "Sampling.KeepRootless",
+        False,
+        "With Sampling.Apply, keep a trace whose root does not come in time, as that of a service"
+        " on another host; otherwise the Default rule decides.",
+    )
     age_max_h: float = _setting(
         "Delivery.MaxAgeHours",
         24.0,
@@ -324,6 +361,31 @@ def load(
         origins[key] = f"flag {spelling}"
     config = Config(**{_NAMES[key]: value for key, value in values.items()})
     return Loaded(config=config, origins=origins, warnings=warnings)
+
+
+def read_rules_file(path: str) -> list[SamplingRuleRecord]:
+    """The sampling rules in a YAML file, or a JSON file by its name.
+
+    Raises:
+        ConfigError: it cannot be read, or what is wrong with which rule.
+    """
+    import json  # noqa: PLC0415 - only paid for where there is a file
+
+    import yaml  # noqa: PLC0415
+
+    from xrayd.sampling.rulefile import read_rules  # noqa: PLC0415
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+            modified_at = os.fstat(file.fileno()).st_mtime
+        content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML or JSON: {reason}") from error
+    return read_rules(content, path, modified_at=modified_at)
 
 
 def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ import httpx
 import msgspec
 
 from xrayd import __version__, systemd
-from xrayd.config import Config, options
+from xrayd.config import Config, options, read_rules_file
 from xrayd.errors import ConfigError
 from xrayd.lifecycle import Group, shutdown_signal
 from xrayd.logs import LogWriter, set_level
@@ -26,10 +28,14 @@ from xrayd.net.http_server import HttpServer, Routes
 from xrayd.net.proxies import proxy_chooser
 from xrayd.net.proxy import Proxy
 from xrayd.net.region import find_early_region
+from xrayd.net.sampling import Labelled, SamplingDesk
 from xrayd.net.sockets import bind, describe_address, is_loopback
 from xrayd.net.telemetry import TelemetryReporter
 from xrayd.net.transport import Http1Transport
 from xrayd.pipeline import Pipeline
+from xrayd.sampling.broker import Broker
+from xrayd.sampling.decision import Apply, Sampler
+from xrayd.sieve import Sieve
 from xrayd.spool.dead import DeadLetters
 from xrayd.spool.spool import Spool
 
@@ -103,20 +109,25 @@ async def run(
         announce,
     )
     client = XRayClient(transport, lambda: keeper.current, user_agent(os.environ))
+    bytes_max = budget(config.buffer_mb, limit)
+    desk = _open_desk(config, client, keeper)
+    sieve, held_bytes_max = _open_sieve(config, desk, bytes_max)
     relay = Pipeline(
         sockets.udp,
         client,
         refresh=keeper.refresh,
         concurrency=config.concurrency,
-        bytes_max=budget(config.buffer_mb, limit),
+        bytes_max=bytes_max - held_bytes_max,
         receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
         age_max_s=config.age_max_h * 3600,
+        sieve=sieve,
     )
     await _open_spool(config, relay)
     relay.receiver.start()
     foreign = Forwarded()
     proxy = Proxy(
         client,
+        desk,
         take=relay.take_posted,
         count_telemetry=foreign.count,
         health=lambda: _health(relay, keeper),
@@ -124,32 +135,26 @@ async def run(
         paths=_operation_paths(config.proxy_operations),
         allowed_hosts=config.proxy_hosts,
     )
-    server = HttpServer(sockets.tcp, Routes(proxy.screen, proxy.handle))
-    server.start()
+    server = _serve(sockets.tcp, Routes(proxy.screen, proxy.handle))
     reporter = TelemetryReporter(
         relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
     )
     log.debug("Listening: %s", _describe(relay, sockets, config))
-    if relay.granted < receive_buffer(config.receive_buffer_mb, limit):
-        log.warning(
-            "The kernel granted a receive buffer of %d bytes; raise net.core.rmem_max or give"
-            " CAP_NET_ADMIN to survive larger bursts",
-            relay.granted,
-        )
-    if config.no_verify_ssl:
-        log.warning("NoVerifySSL: the endpoint's certificate is not verified")
-    metrics_server = _start_metrics(config, relay, keeper, writer, foreign)
+    _warn(config, relay.granted, receive_buffer(config.receive_buffer_mb, limit))
+    metrics_server = _start_metrics(config, relay, keeper, writer, foreign=foreign, desk=desk)
 
     async with Group() as group:
-        group.start(keeper.run())
-        group.start(relay.look_after())
+        for work in (keeper.run(), relay.look_after(), relay.look_after_held()):
+            group.start(work)
+        if desk is not None:
+            group.start(desk.run())
         group.start(_complain(keeper, _describe(relay, sockets, config)))
         if config.telemetry_enabled:
             group.start(reporter.run())
         group.start(systemd.keep_watchdog())
         systemd.notify("READY=1")
         signal_name = await shutdown_signal(
-            group, lambda: _reload(config, load_again, relay, keeper, writer)
+            group, lambda: _reload(config, load_again, relay, keeper, writer=writer, desk=desk)
         )
         log.info("Got shutdown signal: %s", signal_name)
         systemd.notify("STOPPING=1")
@@ -169,7 +174,9 @@ def _reload(
     load_again: Callable[[], Config],
     relay: Pipeline,
     keeper: IdentityKeeper,
+    *,
     writer: LogWriter,
+    desk: SamplingDesk | None,
 ) -> None:
     """Take over what may change while running; name what needs a restart."""
     systemd.notify_reloading()
@@ -183,6 +190,7 @@ def _reload(
     set_level(wanted.log_level)
     relay.pace.concurrency = wanted.concurrency
     keeper.refresh()
+    _reload_rules(running, desk)
     waiting = [
         option.key
         for option in options()
@@ -196,6 +204,90 @@ def _reload(
         f"; need a restart: {', '.join(waiting)}" if waiting else "",
     )
     systemd.notify("READY=1")
+
+
+def _serve(sock: socket.socket, routes: Routes) -> HttpServer:
+    server = HttpServer(sock, routes)
+    server.start()
+    return server
+
+
+def _warn(config: Config, granted: int, wanted: int) -> None:
+    """Say what is not as it should be; receive buffers are in bytes."""
+    if granted < wanted:
+        log.warning(
+            "The kernel granted a receive buffer of %d bytes; raise net.core.rmem_max or give"
+            " CAP_NET_ADMIN to survive larger bursts",
+            granted,
+        )
+    if config.no_verify_ssl:
+        log.warning("NoVerifySSL: the endpoint's certificate is not verified")
+
+
+def _open_desk(config: Config, client: XRayClient, keeper: IdentityKeeper) -> SamplingDesk | None:
+    """What answers sampling calls; None where they are forwarded.
+
+    Raises:
+        ConfigError: the rules file is none, or settings contradict each other.
+    """
+    if config.sampling_proxy == "forward":
+        if config.sampling_rules_file:
+            raise ConfigError("Sampling.RulesFile needs Sampling.Proxy: broker")
+        if config.sampling_apply != "off":
+            raise ConfigError("Sampling.Apply needs Sampling.Proxy: broker")
+        return None
+    has_file = bool(config.sampling_rules_file)
+    desk = SamplingDesk(
+        Broker(secrets.token_hex(12), is_authority=has_file),
+        None if has_file else client,
+        wait_ready=keeper.wait,
+        refresh=keeper.refresh,
+        chance=random.random,
+        applied=config.sampling_apply,
+    )
+    if has_file:
+        records = read_rules_file(config.sampling_rules_file)
+        desk.load_rules(records)
+        log.info("Sampling rules: %d from %s", len(records), config.sampling_rules_file)
+    return desk
+
+
+def _open_sieve(
+    config: Config, desk: SamplingDesk | None, bytes_max: int
+) -> tuple[Sieve | None, int]:
+    """What samples documents on arrival, if anything is to, and its part of `bytes_max`."""
+    if desk is None or config.sampling_apply == "off":
+        return None, 0
+    held_bytes_max = bytes_max // 8
+    sampler = Sampler(
+        desk.broker.client_id,
+        Apply(config.sampling_apply),
+        hold_s=config.sampling_hold_s,
+        hold_bytes_max=held_bytes_max,
+        keep_rootless=config.sampling_keep_rootless,
+    )
+    sieve = Sieve(sampler, desk.broker)
+    desk.on_rules = sieve.load_rules
+    desk.want_rules()
+    return sieve, held_bytes_max
+
+
+def _reload_rules(config: Config, desk: SamplingDesk | None) -> None:
+    """Read the rules file again, where there is one; a bad one changes nothing."""
+    if desk is None or not config.sampling_rules_file:
+        return
+    try:
+        records = read_rules_file(config.sampling_rules_file)
+    except ConfigError as error:
+        log.error("Reload: %s; the sampling rules stay as they were", error)
+        return
+    is_changed = desk.load_rules(records)
+    log.info(
+        "Sampling rules: %d from %s%s",
+        len(records),
+        config.sampling_rules_file,
+        "" if is_changed else ", as before",
+    )
 
 
 async def _open_spool(config: Config, relay: Pipeline) -> None:
@@ -294,7 +386,13 @@ def _operation_paths(names: Sequence[str]) -> list[str]:
 
 
 def _start_metrics(
-    config: Config, relay: Pipeline, keeper: IdentityKeeper, writer: LogWriter, foreign: Forwarded
+    config: Config,
+    relay: Pipeline,
+    keeper: IdentityKeeper,
+    writer: LogWriter,
+    *,
+    foreign: Forwarded,
+    desk: SamplingDesk | None,
 ) -> HttpServer | None:
     if not config.metrics_address:
         return None
@@ -304,6 +402,7 @@ def _start_metrics(
         expires = keeper.current.expires_at if keeper.current is not None else 0.0
         return {
             **relay.gauges(),
+            **(desk.gauges() if desk is not None else {}),
             "credentials_expiry_seconds": (
                 "Seconds until the credentials expire; 0 for never or none.",
                 max(0.0, expires - time.time()) if expires else 0.0,
@@ -315,9 +414,10 @@ def _start_metrics(
             ),
         }
 
-    metrics = Metrics(relay.ledger, gauges, lambda: _readiness(relay, keeper))
+    def labelled() -> Labelled:
+        return desk.labelled() if desk is not None else {}
+
+    metrics = Metrics(relay.ledger, gauges, labelled, lambda: _readiness(relay, keeper))
     relay.observe = metrics.observe
     sock = bind(config.metrics_address, socket.SOCK_STREAM, "Metrics.Address")
-    server = HttpServer(sock, Routes(metrics.screen, metrics.handle))
-    server.start()
-    return server
+    return _serve(sock, Routes(metrics.screen, metrics.handle))

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from xrayd.net import gate
 from xrayd.net.http_server import Request, Response, text_response
+from xrayd.net.sampling import Labelled
 from xrayd.relay.ledger import Ledger
 
 _LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -23,6 +24,7 @@ class Metrics:
     Args:
         ledger: the counts of documents.
         gauges: name -> (help, value now), read at each scrape.
+        labelled: name -> (help, label name, label -> value now), read at each scrape.
         is_ready: what /readyz says: whether, and why.
         more: what else is collected at each scrape.
     """
@@ -31,12 +33,13 @@ class Metrics:
         self,
         ledger: Ledger,
         gauges: Callable[[], Mapping[str, tuple[str, float]]],
+        labelled: Callable[[], Labelled],
         is_ready: Callable[[], tuple[bool, str]],
         more: Sequence[Collector] = (),
     ) -> None:
         self._is_ready = is_ready
         self._registry = CollectorRegistry()
-        for collector in (_LedgerCollector(ledger, gauges), *more):
+        for collector in (_LedgerCollector(ledger, gauges, labelled), *more):
             self._registry.register(collector)
         self._latency = Histogram(
             "xrayd_request_seconds",
@@ -72,10 +75,14 @@ class Metrics:
 
 class _LedgerCollector(Collector):
     def __init__(
-        self, ledger: Ledger, gauges: Callable[[], Mapping[str, tuple[str, float]]]
+        self,
+        ledger: Ledger,
+        gauges: Callable[[], Mapping[str, tuple[str, float]]],
+        labelled: Callable[[], Labelled],
     ) -> None:
         self._ledger = ledger
         self._gauges = gauges
+        self._labelled = labelled
 
     def collect(self) -> Iterator[Metric]:
         ledger = self._ledger
@@ -113,6 +120,11 @@ class _LedgerCollector(Collector):
         for field in ledger.connection_errors.__struct_fields__:
             errors.add_metric([field], getattr(ledger.connection_errors, field))
         yield errors
+        for name, (help_text, label, values) in self._labelled().items():
+            family = _counter(name.removesuffix("_total"), help_text, label)
+            for value_of, value in sorted(values.items()):
+                family.add_metric([value_of], value)
+            yield family
         for name, (help_text, value) in self._gauges().items():
             if name.endswith("_total"):
                 yield CounterMetricFamily("xrayd_" + name.removesuffix("_total"), help_text, value)

@@ -20,7 +20,9 @@ from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Intake
 from xrayd.relay.ledger import Ledger
+from xrayd.relay.request import read_full_head
 from xrayd.relay.segment import read_head
+from xrayd.sieve import Sieve
 from xrayd.spool.dead import DeadLetter, DeadLetters
 from xrayd.spool.spool import Spool
 from xrayd.spool.worker import Event, SpoolWorker
@@ -43,6 +45,7 @@ class Pipeline:
         receive_buffer_bytes: kernel receive buffer to ask for.
         linger_s: how long a batch waits to be filled.
         age_max_s: how long a document is held.
+        sieve: samples documents on arrival; None where they are all taken.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Pipeline:
         receive_buffer_bytes: int,
         linger_s: float = 1.0,
         age_max_s: float = 86_400.0,
+        sieve: Sieve | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle()
@@ -64,7 +68,13 @@ class Pipeline:
         self.buffer = Buffer(bytes_max, linger_s, age_max_s)
         self.granted = ask_receive_buffer(udp, receive_buffer_bytes)
         self.custody = Custody(self.buffer, self.ledger, self._log_spill)
-        self.intake = Intake(self.ledger, self.buffer, self.custody.take, self._log_refusal)
+        self._sieve = sieve
+        if sieve is None:
+            hold, read = self.custody.take, read_head
+        else:
+            sieve.attach(self.ledger, self.custody.take)
+            hold, read = sieve.take, read_full_head
+        self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusal, read)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(
@@ -92,8 +102,7 @@ class Pipeline:
         if self._is_closed:
             return False
         taken = self.intake.take_posted(documents, too_large, self._loop.time())
-        self.custody.commit()
-        self.uploader.pump()
+        self._pass_on()
         return taken
 
     def difference(self) -> int:
@@ -103,7 +112,13 @@ class Pipeline:
     @property
     def queued(self) -> int:
         """Documents that wait in memory."""
-        return self.buffer.queued + self.custody.waiting
+        held = self._sieve.held if self._sieve is not None else 0
+        return self.buffer.queued + self.custody.waiting + held
+
+    async def look_after_held(self) -> None:
+        """Decide in time for documents that wait for the rest of their trace, until cancelled."""
+        if self._sieve is not None:
+            await self._sieve.run(self._pass_on)
 
     async def look_after(self) -> None:
         """Give up what is too old, until cancelled."""
@@ -130,8 +145,10 @@ class Pipeline:
         for _ in range(2 + 2 * self.granted // (512 * 1024)):
             if not self.receiver.drain():
                 break
+        self._decide_all()
         await self.uploader.drain(deadline - self._loop.time() - (_CLOSE_S if self._worker else 0))
         self._is_closed = True
+        self._decide_all()
         self.custody.clear()
         if not await self.custody.close(_CLOSE_S):
             log.error("The spool's disk did not answer in time; its last documents may be lost")
@@ -188,8 +205,19 @@ class Pipeline:
 
     def _receive(self, documents: list[bytes], others: list[bytes]) -> None:
         self.intake.take_datagrams(documents, others, self._loop.time())
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Documents came in or were decided: to the disk and to the uploader with them."""
+        if self._sieve is not None:
+            self._sieve.release()
         self.custody.commit()
         self.uploader.pump()
+
+    def _decide_all(self) -> None:
+        if self._sieve is not None:
+            self._sieve.release_all()
+            self._pass_on()
 
     def _tell(self, event: Event) -> None:
         """Bring an event of the spool's thread to the loop."""

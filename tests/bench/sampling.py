@@ -1,11 +1,27 @@
-"""CPU of the sampling room: `python tests/bench/sampling.py` prints a table, asserts nothing."""
+"""CPU of sampling: `python tests/bench/sampling.py` prints tables, asserts nothing.
+
+First the pure room, then a whole process: TCP 2000's answers, 200 clients that poll every ten
+seconds (scaled down in time, the same number of calls), and what Sampling.Apply adds to a document.
+"""
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from fakes.documents import make_document
+from fakes.process import Xrayd
+from fakes.xray import CREDENTIALS, FakeXRay
 
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
@@ -179,8 +195,98 @@ def hold() -> float:
     return best(run)
 
 
+def start(home: str, fake: FakeXRay, apply: str) -> Xrayd:
+    """A process with the rules from a file; endpoint and credentials are a fake's."""
+    rules = Path(home) / "rules.json"
+    # Everything is kept, so that processes with and without Sampling.Apply send the same.
+    kept = [msgspec.structs.replace(rule, fixed_rate=1.0) for rule in RULES]
+    rules.write_bytes(msgspec.json.encode(kept))
+    settings = {
+        "Endpoint": fake.url,
+        "TotalBufferSizeMB": 400,
+        "Sampling": {"RulesFile": str(rules), "Apply": apply},
+    }
+    (Path(home) / "cfg.yaml").write_text(json.dumps(settings))
+    address = "127.0.0.1:{port}"
+    return Xrayd(
+        *("-o", "-n", "us-east-1", "-b", address, "-t", address, "-c", "cfg.yaml"),
+        home=Path(home),
+        env=CREDENTIALS,
+    )
+
+
+def tcp_calls(path: str, bodies: list[bytes], repeats: int) -> float:
+    """Microseconds of CPU of the process for a call, over one connection."""
+    with (
+        tempfile.TemporaryDirectory() as home,
+        FakeXRay() as fake,
+        start(home, fake, "off") as process,
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", process.port)
+        before = 0.0
+        for round_ in range(repeats + 1):
+            if round_ == 1:
+                before = process.cpu_seconds()
+            for body in bodies:
+                connection.request("POST", path, body)
+                connection.getresponse().read()
+        took = process.cpu_seconds() - before
+        connection.close()
+        return took / (repeats * len(bodies)) * 1e6
+
+
+def apply_in_process(apply: str, per_trace: int, count: int = 40_000) -> float:
+    """Microseconds of CPU of the process for a 1 KB document, all of them kept.
+
+    The endpoint verifies nothing and keeps ids only.
+    """
+    datagrams = []
+    for number in range(count // per_trace):
+        url = f"http://a.example.com/api/v1/{number % 30}/{number % 20}"
+        root = make_document(
+            size=1024, name="shop", http={"request": {"url": url, "method": "GET"}}
+        )
+        trace_id = json.loads(root)["trace_id"]
+        rest = [
+            make_document(size=1024, trace_id=trace_id, parent_id="0" * 16, type="subsegment")
+            for _ in range(per_trace - 1)
+        ]
+        datagrams += [root, *rest]
+    with (
+        tempfile.TemporaryDirectory() as home,
+        FakeXRay(keep=lambda _: "") as fake,
+        start(home, fake, apply) as process,
+    ):
+        fake.verify_signatures = False
+        before = process.cpu_seconds()
+        for first in range(0, len(datagrams), 100):
+            process.send_document(*datagrams[first : first + 100])
+            time.sleep(0.01)
+        fake.wait_documents(len(datagrams))
+        return (process.cpu_seconds() - before) / len(datagrams) * 1e6
+
+
+def process_table() -> None:
+    """Print what whole processes cost."""
+    rules = tcp_calls("/GetSamplingRules", [b"{}"], 5_000)
+    bodies = [client_body(client, time.time()) for client in range(CLIENTS)]
+    targets = tcp_calls("/SamplingTargets", bodies, 10)
+    print(f"{'GetSamplingRules through a process':<55} {rules:10.2f} µs")
+    print(f"{'GetSamplingTargets of 25 rows through a process':<55} {targets:10.2f} µs")
+    print(f"{CLIENTS} clients every 10 s: {targets * CLIENTS / 10 / 1e6:.2%} of a core")
+    for per_trace in (1, 5):
+        costs = {
+            apply: sorted(apply_in_process(apply, per_trace) for _ in range(3))[1]
+            for apply in ("off", "all")
+        }
+        print(
+            f"a 1 KB document, {per_trace} a trace, Sampling.Apply off {costs['off']:.1f} µs,"
+            f" all {costs['all']:.1f} µs: {costs['all'] - costs['off']:+.1f} µs"
+        )
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     served, absorbed = rules_answer()
     upstream, authority = report(is_authority=False), report(is_authority=True)
     rows = [
@@ -199,6 +305,7 @@ def main() -> None:
         print(f"{what:<55} {microseconds:10.2f} µs")
     share = upstream * CLIENTS / 10 / 1e6
     print(f"{CLIENTS} clients every 10 s: {share:.2%} of a core")
+    process_table()
 
 
 if __name__ == "__main__":

@@ -16,16 +16,24 @@ PATHS = {name: MODEL.operation_model(name).http["requestUri"] for name in MODEL.
 SERVED = {"PutTraceSegments", "PutTelemetryRecords", "GetSamplingRules", "GetSamplingTargets"}
 OTHERS = sorted(set(PATHS) - SERVED)
 
-RULES = {"SamplingRuleRecords": [{"SamplingRule": {"RuleName": "Default"}}]}
+RULES = {
+    "SamplingRuleRecords": [
+        {"SamplingRule": {"RuleName": "Default", "FixedRate": 0.05, "ReservoirSize": 1}}
+    ]
+}
+FORWARD = {"Sampling": {"Proxy": "forward"}}
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """One process and one endpoint for the whole table."""
+    """One process and one endpoint for the whole table.
+
+    It forwards, so that every request it lets through is seen at the endpoint.
+    """
     processes: list[Xrayd] = []
     with FakeXRay() as fake:
         fake.answers["/GetSamplingRules"] = RULES
-        yield XraydFactory(tmp_path_factory.mktemp("tcp"), fake, processes)(), fake
+        yield XraydFactory(tmp_path_factory.mktemp("tcp"), fake, processes)(config=FORWARD), fake
         for process in processes:
             process.stop()
             process.check()
@@ -40,7 +48,7 @@ def test_sampling_rules_are_signed_and_forwarded(
     xrayd: XraydFactory, fake_xray: FakeXRay, body: bytes, headers: dict[str, str]
 ) -> None:
     fake_xray.answers["/GetSamplingRules"] = RULES
-    answer = xrayd().post("/GetSamplingRules", body, headers)
+    answer = xrayd(config=FORWARD).post("/GetSamplingRules", body, headers)
     assert (answer.status, json.loads(answer.body)) == (200, RULES)
     request = fake_xray.requests("/GetSamplingRules")[0]
     assert request.body == body
@@ -72,15 +80,21 @@ def test_what_a_mesh_adds_is_neither_forwarded_nor_signed(served: Served) -> Non
     }  # fmt: skip
 
 
-def test_an_upstream_error_is_passed_on(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+@pytest.mark.parametrize("config", [FORWARD, {}])
+def test_an_upstream_error_is_passed_on(
+    xrayd: XraydFactory, fake_xray: FakeXRay, config: dict[str, object]
+) -> None:
     fake_xray.script(Verdict(status=429, error="ThrottledException"), path="/GetSamplingRules")
-    answer = xrayd().post("/GetSamplingRules")
+    answer = xrayd(config=config).post("/GetSamplingRules")
     assert answer.status == 429
     assert answer.headers["x-amzn-errortype"] == "ThrottledException"
 
 
-def test_an_unreachable_upstream_is_502(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
-    process = xrayd()
+@pytest.mark.parametrize("config", [FORWARD, {}])
+def test_an_unreachable_upstream_is_502(
+    xrayd: XraydFactory, fake_xray: FakeXRay, config: dict[str, object]
+) -> None:
+    process = xrayd(config=config)
     fake_xray.down()
     assert process.post("/GetSamplingRules").status == 502
 

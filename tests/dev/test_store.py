@@ -272,12 +272,13 @@ class TestBounds:
                 (StoreError("the disk is full"), 500, "InternalFailure"),
             ]:
 
-                def fail(rules, reports, now, error=error):
+                def fail(trace_ids, error=error):
                     raise error
 
-                with endpoint(targets=fail) as failing:
-                    body = json.dumps({"SamplingStatisticsDocuments": []}).encode()
-                    answer = failing.api.handle("/SamplingTargets", body)
+                with endpoint(on_traces=fail) as failing:
+                    document = json.dumps(segment(1, 1, "api", 0))
+                    body = json.dumps({"TraceSegmentDocuments": [document]}).encode()
+                    answer = failing.api.handle("/TraceSegments", body)
                 assert answer.status == status
                 assert dict(answer.headers)["x-amzn-ErrorType"] == code
                 assert json.loads(answer.body)["Message"] == str(error)

@@ -16,6 +16,7 @@ class DaemonUnderTest(Protocol):
 
     udp_address: str
     tcp_address: str
+    is_broker: bool  # whether it asks X-Ray once for all clients
     endpoint_url: str | None  # where API clients reach X-Ray's operations; None if nowhere
 
     def documents(self) -> list[str]:
@@ -27,7 +28,7 @@ class DaemonUnderTest(Protocol):
         """The documents once the predicate holds for them; AssertionError if it never does."""
 
     def sampling_calls(self) -> dict[str, int] | None:
-        """How often clients called each sampling path (/GetSamplingRules, /SamplingTargets).
+        """How often X-Ray was called on each sampling path.
 
         None where nobody counts.
         """
@@ -37,6 +38,12 @@ class DaemonUnderTest(Protocol):
 
     def change_rate(self, rule_name: str, fixed_rate: float) -> None:
         """Let X-Ray give out this fixed rate for the rule from its next sampling targets on."""
+
+    def cut_off(self) -> None:
+        """Let X-Ray be unreachable for the daemon; for a broker only."""
+
+    def restore(self) -> None:
+        """Let X-Ray be reachable again."""
 
     def reported_requests(self) -> dict[str, int]:
         """The sum of RequestCount that reached X-Ray, by rule name."""

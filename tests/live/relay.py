@@ -16,6 +16,8 @@ FORWARDED = ("/TraceSegments", "/GetSamplingRules", "/SamplingTargets")
 class Relay(Recorder):
     """A recorder that clients reach only through an xrayd process."""
 
+    is_broker = True
+
     def __init__(self) -> None:
         super().__init__()
         port = free_port()
@@ -25,7 +27,7 @@ class Relay(Recorder):
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        fake = self._running.enter_context(FakeXRay())
+        fake = self._fake = self._running.enter_context(FakeXRay())
         for path in FORWARDED:
             fake.answer(self._reply, path=path)
         home = self._running.enter_context(tempfile.TemporaryDirectory())
@@ -42,6 +44,12 @@ class Relay(Recorder):
         self._running.close()
         self._http.server_close()
         self._udp.close()
+
+    def cut_off(self) -> None:
+        self._fake.down()
+
+    def restore(self) -> None:
+        self._fake.up()
 
     def _reply(self, request: Request) -> Verdict:
         return Verdict(body=self.answer(request.path, request.json() if request.body else {}))

@@ -25,7 +25,7 @@ def run_healthcheck(line: CommandLine, environment: Mapping[str, str]) -> int:
     held. With `--upstream` it does.
     """
     wants_upstream = "--upstream" in line.rest[1:]
-    host, port = _address(line, environment)
+    host, port = listen_address(line, environment)
     request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"
     try:
         with socket.create_connection((host, port), timeout=_SECONDS) as sock:
@@ -55,7 +55,7 @@ def _fail(why: str) -> int:
     return 1
 
 
-def _address(line: CommandLine, environment: Mapping[str, str]) -> tuple[str, int]:
+def listen_address(line: CommandLine, environment: Mapping[str, str]) -> tuple[str, int]:
     """Where the daemon of the same flags, variables and file listens, seen from this machine."""
     text = environment.get("XRAYD_SOCKET_TCP_ADDRESS") or _address_in_file(line) or _DEFAULT
     if "Socket.TCPAddress" in line.values:

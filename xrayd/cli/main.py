@@ -15,6 +15,7 @@ COMMANDS = (
     ("dev", "Be X-Ray on this machine: no account, no credentials."),
     ("traces", "List the traces a filter expression matches, from xrayd dev."),
     ("trace", "Draw one trace as a waterfall, from xrayd dev."),
+    ("sampling", "List the sampling rules as they stand, or explain which takes a request."),
     ("spool", "Look into the spool, send what lies in one, read what X-Ray refused."),
     ("config", "Print the effective settings and where each comes from."),
     ("healthcheck", "Ask a running xrayd whether it is well; exit 0 or 1."),
@@ -49,7 +50,7 @@ def _dispatch(line: CommandLine) -> int:
         from xrayd.cli.healthcheck import run_healthcheck  # noqa: PLC0415
 
         return run_healthcheck(line, os.environ)
-    if command in ("config", "dev", "spool", "trace", "traces"):
+    if command in ("config", "dev", "sampling", "spool", "trace", "traces"):
         return _run_click(command, line)
     # Any other word is ignored, as by the X-Ray daemon.
     return _run_daemon(line)

@@ -64,9 +64,10 @@ class ApiAnswer:
     body: bytes
 
 
-def answer(members: dict[str, object]) -> ApiAnswer:
-    """A 200 with these members as its JSON body."""
-    return ApiAnswer(200, _headers(), msgspec.json.encode(members))
+def answer(members: dict[str, object] | bytes) -> ApiAnswer:
+    """A 200 with these members as its JSON body, or with a body that is JSON already."""
+    body = members if isinstance(members, bytes) else msgspec.json.encode(members)
+    return ApiAnswer(200, _headers(), body)
 
 
 def refuse(error: ApiError) -> ApiAnswer:

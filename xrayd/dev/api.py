@@ -29,7 +29,6 @@ from xrayd.dev.operations import (
 )
 from xrayd.dev.operations.compiling import compile_in_background
 from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX, retain
-from xrayd.dev.sampling import SharedReservoirs, TargetsOf
 from xrayd.dev.shapes import request_model
 from xrayd.dev.store import Store
 from xrayd.dev.totals import Totals
@@ -54,7 +53,6 @@ HANDLERS: Mapping[str, Handler] = {
     "GetRetrievedTracesGraph": retrieval.get_retrieved_traces_graph,
     "GetSamplingRules": sampling.get_sampling_rules,
     "GetSamplingStatisticSummaries": sampling.get_sampling_statistic_summaries,
-    "GetSamplingTargets": sampling.get_sampling_targets,
     "GetServiceGraph": graphs.get_service_graph,
     "GetTimeSeriesServiceStatistics": graphs.get_time_series_service_statistics,
     "GetTraceGraph": graphs.get_trace_graph,
@@ -75,7 +73,12 @@ HANDLERS: Mapping[str, Handler] = {
     "UpdateSamplingRule": sampling.update_sampling_rule,
     "UpdateTraceSegmentDestination": settings.update_trace_segment_destination,
 }
-"""Every operation of the model by name."""
+"""Operations of the model by name; with those of `BODY_HANDLERS` they are all there are."""
+
+BODY_HANDLERS: Mapping[str, Callable[[Backend, bytes], bytes]] = {
+    "GetSamplingTargets": sampling.get_sampling_targets,
+}
+"""Operations that read their body themselves, more liberally than the model."""
 
 
 class XRayApi:
@@ -86,9 +89,10 @@ class XRayApi:
         region: AWS region in ARNs.
         account: AWS account id in ARNs.
         clock: epoch seconds.
-        targets: decides the answers of GetSamplingTargets; equal shares of each reservoir by
-            default.
         on_traces: told the ids of the traces whose documents were just stored.
+
+    Raises:
+        StoreError: the store cannot be read.
     """
 
     def __init__(
@@ -98,12 +102,10 @@ class XRayApi:
         clock: Callable[[], float],
         region: str = "us-east-1",
         account: str = "000000000000",
-        targets: TargetsOf | None = None,
         on_traces: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        self.backend = Backend(
-            store, region, account, clock, targets or SharedReservoirs().targets, on_traces
-        )
+        self.backend = Backend(store, region, account, clock, on_traces)
+        sampling.serve_rules(self.backend)
         self._model = request_model()
 
     def handle(self, path: str, body: bytes) -> ApiAnswer:
@@ -117,10 +119,9 @@ class XRayApi:
             operation = self._model.paths.get(path)
             if operation is None:
                 raise ApiError("UnknownOperationException", f"There is no operation at {path}.")
-            decoded = _decode(body)
-            if operation.name == "GetSamplingTargets":
-                decoded = sampling.read_leniently(decoded)
-            request = self._model.read(operation, decoded)
+            if operation.name in BODY_HANDLERS:
+                return answer(BODY_HANDLERS[operation.name](self.backend, body))
+            request = self._model.read(operation, _decode(body))
             return answer(HANDLERS[operation.name](self.backend, request))
         except ApiError as error:
             return refuse(error)
@@ -173,6 +174,10 @@ class XRayApi:
             StoreError: reading failed.
         """
         return traces.load_compiled(self.backend, trace_ids)
+
+    def show_sampling(self) -> bytes:
+        """The sampling rules and their state as JSON, for `xrayd sampling`."""
+        return self.backend.authority.show(self.backend.clock())
 
     def totals(self) -> Totals:
         """Requests by service and by group since the start, of the traces compiled so far."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from xrayd.dev.sampling import StatisticWindows, TargetsOf
+from xrayd.dev.sampling import Authority
 from xrayd.dev.store import Store
 from xrayd.dev.totals import Counters
 
@@ -47,11 +47,10 @@ class Backend:
         region: AWS region in ARNs.
         account: AWS account id in ARNs.
         clock: epoch seconds.
-        targets: decides the answers of GetSamplingTargets.
         on_traces: told the X-Ray ids of the traces whose documents were just stored, in order of
             arrival, each once; called in the thread that stored them, after they are safe.
         intake: counts of PutTraceSegments.
-        windows: what clients reported to GetSamplingTargets.
+        authority: serves sampling rules and targets.
         counters: requests by service and by group since the start.
     """
 
@@ -59,10 +58,9 @@ class Backend:
     region: str
     account: str
     clock: Callable[[], float]
-    targets: TargetsOf
     on_traces: Callable[[Sequence[str]], None]
     intake: Intake = field(default_factory=Intake)
-    windows: StatisticWindows = field(default_factory=StatisticWindows)
+    authority: Authority = field(default_factory=Authority)
     counters: Counters = field(default_factory=Counters)
 
     def arn(self, resource: str, service: str = "xray") -> str:
@@ -76,4 +74,4 @@ Members: TypeAlias = dict[str, object]
 Request: TypeAlias = dict[str, Any]
 """A validated request: known members only, timestamps as epoch seconds."""
 
-Handler: TypeAlias = Callable[[Backend, Request], Members]
+Handler: TypeAlias = Callable[[Backend, Request], Members | bytes]

@@ -11,7 +11,7 @@ import httpx
 from xrayd.dev.answers import ApiAnswer, ApiError, refuse
 from xrayd.dev.api import XRayApi
 from xrayd.net import gate
-from xrayd.net.http_server import Request, Response, text_response
+from xrayd.net.http_server import Request, Response, json_response, text_response
 
 # PutTraceSegments may carry 50 documents of 64 KB, escaped.
 _BODY_MAX = 8 * 1024 * 1024
@@ -62,7 +62,9 @@ class DevEndpoint:
             return Response(answer.status, answer.body, list(answer.headers))
         if request.target == "/healthz":
             body = b'{"status":"ok","upstream":"ok","detail":"xrayd dev"}'
-            return Response(200, body, [("Content-Type", "application/json")])
+            return json_response(200, body)
+        if request.target == "/sampling":
+            return json_response(200, self._api.show_sampling())
         if request.target == "/":
             url = f"http://{request.header('host')}"
             return text_response(200, _WELCOME.format(url=url))

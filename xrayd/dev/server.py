@@ -64,13 +64,13 @@ async def run_dev(settings: DevSettings) -> None:
     """
     try:
         database = await asyncio.to_thread(Database, settings.data)
+        store = Store(database)
+        feed = TraceFeed(store)
+        api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
     except StoreError as error:
         raise ConfigError(f"--data: {error}") from error
     if database.notice:
         log.warning("%s", database.notice)
-    store = Store(database)
-    feed = TraceFeed(store)
-    api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
     endpoint = DevEndpoint(api, settings.allowed_hosts)
     # No account is needed, so the signature is one nobody checks.
     identity = Identity(
@@ -149,7 +149,7 @@ def _metrics_server(sock: socket.socket, relay: Pipeline, api: XRayApi) -> HttpS
     from xrayd.metrics import Metrics  # noqa: PLC0415
 
     metrics = Metrics(
-        relay.ledger, relay.gauges, lambda: (True, "ready"), [TotalsCollector(api.totals)]
+        relay.ledger, relay.gauges, dict, lambda: (True, "ready"), [TotalsCollector(api.totals)]
     )
     relay.observe = metrics.observe
     return HttpServer(sock, Routes(metrics.screen, metrics.handle))

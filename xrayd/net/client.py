@@ -16,7 +16,7 @@ from xrayd.errors import FailureKind, UpstreamError
 from xrayd.net.credentials import Identity
 from xrayd.net.signing import Signer
 from xrayd.net.transport import AnswerTooLarge
-from xrayd.relay.delivery import Answer
+from xrayd.relay.delivery import Answer, Verdict, judge
 
 
 def user_agent(environment: Mapping[str, str]) -> str:
@@ -82,6 +82,18 @@ class XRayClient:
         except httpx.TransportError as error:
             raise UpstreamError(failure_kind(error), str(error)) from error
         return _to_answer(response, await response.aread(), time.time(), offset_s)
+
+    async def ask(self, path: str, body: bytes, timeout_s: float) -> Answer:
+        """Like `call`, and once more where the answer says that our clock is wrong.
+
+        Raises:
+            UpstreamError: no answer came; its kind says why.
+        """
+        answer = await self.call(path, body, timeout_s)
+        if answer.status != 200 and judge(answer)[0] is Verdict.RESIGN:
+            self.correct_clock(answer)
+            answer = await self.call(path, body, timeout_s)
+        return answer
 
     def correct_clock(self, answer: Answer) -> None:
         """Sign with the service's clock from now on, taken from an answer's Date."""

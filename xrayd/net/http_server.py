@@ -54,6 +54,18 @@ def text_response(status: int, text: str) -> Response:
     return Response(status, (text + "\n").encode(), [("Content-Type", "text/plain")])
 
 
+def json_response(status: int, body: bytes) -> Response:
+    """A JSON body."""
+    return Response(status, body, [("Content-Type", "application/json")])
+
+
+def aws_error(status: int, word: str, message: str) -> Response:
+    """An error in the shape AWS's clients read."""
+    body = msgspec.json.encode({"Message": message})
+    headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", word)]
+    return Response(status, body, headers)
+
+
 class Routes(msgspec.Struct):
     """What a server does with requests.
 

@@ -1,4 +1,4 @@
-"""TCP 2000 of the relay: sampling calls signed and forwarded, documents taken, health answered."""
+"""TCP 2000 of the relay: sampling calls answered or forwarded, documents taken, health answered."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import msgspec
 from xrayd.errors import UpstreamError
 from xrayd.net import gate
 from xrayd.net.client import XRayClient
-from xrayd.net.http_server import Request, Response, text_response
-from xrayd.relay.delivery import Verdict, judge
+from xrayd.net.http_server import Request, Response, aws_error, json_response, text_response
+from xrayd.net.sampling import RULES_PATH, TARGETS_PATH, SamplingDesk
+from xrayd.net.sockets import is_loopback
 from xrayd.relay.segment import read_head
 
 log = logging.getLogger("xrayd.proxy")
@@ -25,7 +26,7 @@ DOCUMENT_BYTES_MAX = 64 * 1024
 _FORWARD_S = 2.0
 _FORWARDS_MAX = 16
 
-SAMPLING_PATHS = ("/GetSamplingRules", "/SamplingTargets")
+_SAMPLING_PATHS = (RULES_PATH, TARGETS_PATH)
 
 
 class _PutTraceSegments(msgspec.Struct):
@@ -40,6 +41,7 @@ class Proxy:
 
     Args:
         client: signs and sends to AWS.
+        desk: answers sampling calls; None where they are forwarded like any other.
         take: takes posted documents into the buffer, all or none; False where it is full.
         count_telemetry: told how many telemetry records came from another daemon.
         health: gives the body of /healthz.
@@ -51,6 +53,7 @@ class Proxy:
     def __init__(
         self,
         client: XRayClient,
+        desk: SamplingDesk | None,
         *,
         take: Callable[[Sequence[bytes], int], bool],
         count_telemetry: Callable[[], None],
@@ -60,47 +63,54 @@ class Proxy:
         allowed_hosts: Iterable[str] = (),
     ) -> None:
         self._client = client
+        self._desk = desk
         self._take = take
         self._count_telemetry = count_telemetry
         self._health = health
         self._wait_ready = wait_ready
-        self._forwarded = frozenset([*SAMPLING_PATHS, *paths])
+        self._forwarded = frozenset([*_SAMPLING_PATHS, *paths])
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._limits = dict.fromkeys((("POST", path) for path in self._forwarded), _BODY_MAX)
         self._limits["POST", "/TraceSegments"] = _SEGMENTS_BODY_MAX
         self._limits["POST", "/TelemetryRecords"] = _BODY_MAX
         self._limits["GET", "/healthz"] = 0
         self._limits["HEAD", "/healthz"] = 0
+        self._limits["GET", "/sampling"] = 0
         self._slots = asyncio.Semaphore(_FORWARDS_MAX)
 
     def screen(self, request: Request) -> Response | int:
         """Refuse a request by its head, or say how large its body may be."""
+        if request.target == "/sampling" and not is_loopback(request.peer):
+            return text_response(403, "only callers on loopback are told")
         return gate.screen(request, self._limits, self._allowed_hosts)
 
     async def handle(self, request: Request) -> Response:
         """Answer a request that passed `screen`."""
         if request.target == "/healthz":
-            return Response(200, self._health(), [("Content-Type", "application/json")])
+            return json_response(200, self._health())
+        if request.target == "/sampling":
+            if self._desk is None:
+                return text_response(404, "sampling calls are forwarded; see Sampling.Proxy")
+            return await self._desk.show()
+        if self._desk is not None and request.target in _SAMPLING_PATHS:
+            return await self._desk.answer(request.target, request.body)
         if request.target == "/TraceSegments":
             return self._take_documents(request.body)
         if request.target == "/TelemetryRecords":
             self._count_telemetry()
-            return _json(200, b"{}")
+            return json_response(200, b"{}")
         return await self._forward(request)
 
     async def _forward(self, request: Request) -> Response:
         if self._slots.locked():
-            return _error(503, "ServiceUnavailable", "too many sampling calls at once")
+            return aws_error(503, "ServiceUnavailable", "too many sampling calls at once")
         async with self._slots:
             # SDKs ask as soon as they start, which may be before xrayd knows who it is.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FORWARD_S):
                     await self._wait_ready()
             try:
-                answer = await self._client.call(request.target, request.body, _FORWARD_S)
-                if answer.status != 200 and judge(answer)[0] is Verdict.RESIGN:
-                    self._client.correct_clock(answer)
-                    answer = await self._client.call(request.target, request.body, _FORWARD_S)
+                answer = await self._client.ask(request.target, request.body, _FORWARD_S)
             except UpstreamError as error:
                 log.debug("%s could not be forwarded: %s", request.target, error)
                 return text_response(502, f"X-Ray cannot be reached: {error.kind}")
@@ -114,13 +124,15 @@ class Proxy:
             texts = _decode_put(body).documents
             documents = [text.encode() for text in texts]
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return _error(400, "InvalidRequestException", f"not a PutTraceSegments body: {error}")
+            return aws_error(
+                400, "InvalidRequestException", f"not a PutTraceSegments body: {error}"
+            )
         fitting = [d for d in documents if len(d) <= DOCUMENT_BYTES_MAX]
         too_large = [d for d in documents if len(d) > DOCUMENT_BYTES_MAX]
         if not self._take(fitting, len(too_large)):
-            return _error(429, "ThrottledException", "xrayd's buffer is full; try again later")
+            return aws_error(429, "ThrottledException", "xrayd's buffer is full; try again later")
         unprocessed = [_too_large(document) for document in too_large]
-        return _json(200, msgspec.json.encode({"UnprocessedTraceSegments": unprocessed}))
+        return json_response(200, msgspec.json.encode({"UnprocessedTraceSegments": unprocessed}))
 
 
 def _too_large(document: bytes) -> dict[str, str | None]:
@@ -130,14 +142,3 @@ def _too_large(document: bytes) -> dict[str, str | None]:
         "ErrorCode": "InvalidSegment",
         "Message": f"The document has {len(document)} bytes; {DOCUMENT_BYTES_MAX} are allowed.",
     }
-
-
-def _json(status: int, body: bytes) -> Response:
-    return Response(status, body, [("Content-Type", "application/json")])
-
-
-def _error(status: int, word: str, message: str) -> Response:
-    """An error in the shape AWS's clients read."""
-    body = msgspec.json.encode({"Message": message})
-    headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", word)]
-    return Response(status, body, headers)

@@ -19,6 +19,7 @@ class Intake:
         buffer: asked whether there is room.
         hold: takes an accepted document, with what could be read of it, at a monotonic time.
         on_refusal: told the reason and the datagram, for a log line.
+        read: reads a document.
     """
 
     def __init__(
@@ -27,11 +28,13 @@ class Intake:
         buffer: Buffer,
         hold: Callable[[bytes, Head | None, float], None],
         on_refusal: Callable[[str, bytes], None],
+        read: Callable[[bytes], Head | None] = read_head,
     ) -> None:
         self._ledger = ledger
         self._buffer = buffer
         self._hold = hold
         self._on_refusal = on_refusal
+        self._read = read
 
     def take_datagrams(
         self, documents: Sequence[bytes], others: Sequence[bytes], now: float
@@ -68,6 +71,6 @@ class Intake:
         return True
 
     def _take(self, document: bytes, now: float) -> None:
-        head = read_head(document)
+        head = self._read(document)
         self._ledger.kinds[kind_of(document, head)] += 1
         self._hold(document, head, now)

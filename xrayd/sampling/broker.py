@@ -255,6 +255,13 @@ class Broker:
         """GetSamplingStatisticSummaries of the last hour: ten-second windows, oldest first."""
         return self._windows.summaries(now)
 
+    def clients(self, now: float) -> int:
+        """How many clients reported any rule within its last three intervals."""
+        alive: set[str] = set()
+        for state in self._states.values():
+            alive.update(state.clients(now))
+        return len(alive)
+
     def statistics(self, now: float) -> list[RuleStatistics]:
         """Every rule as it stands, in the order they are tried."""
         return [state.statistics(self._grant(state, now), now) for state in self._states.values()]

@@ -274,6 +274,12 @@ class Sampler:
         releases, self._releases = self._releases, []
         return releases
 
+    def decide_held(self, now: float) -> None:
+        """Decide every trace that is held, without its root where that has not come."""
+        self._tick(now)
+        for key, held in list(self._held.items()):
+            self._settle(key, self._fallback(key, held, now))
+
     def _decide_new(self, key: str, document: Document, size_bytes: int, now: float) -> Verdict:
         if not self._rules or (self._is_undecided and document.sdk_rule):
             return self._settle(key, KEEP)

@@ -273,17 +273,22 @@ def host_and_path(url: str | None) -> tuple[str | None, str | None]:
     _, scheme, rest = url.partition("://")
     if not scheme:
         return None, _path(url) if url.startswith("/") else None
-    for place, char in enumerate(rest):
-        if char in "/?#":
-            authority, path = rest[:place], rest[place:]
-            break
-    else:
-        authority, path = rest, ""
-    return authority.rpartition("@")[2] or None, _path(path)
+    rest = _without_query(rest)
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = authority.rpartition("@")[2]
+    return authority or None, slash + path or "/"
 
 
 def _path(text: str) -> str:
-    return text.partition("#")[0].partition("?")[0] or "/"
+    return _without_query(text) or "/"
+
+
+def _without_query(text: str) -> str:
+    """The text before any `?` or `#`."""
+    if "#" in text:
+        text = text.partition("#")[0]
+    return text.partition("?")[0] if "?" in text else text
 
 
 def _fold_each(text: str) -> str:

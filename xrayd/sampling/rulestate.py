@@ -112,6 +112,10 @@ class RuleState:
             sampling_boost=grant.boost if with_boost and grant.boost is not None else UNSET,
         )
 
+    def clients(self, now: float) -> list[str]:
+        """The clients that reported the rule within three intervals."""
+        return self._shares.clients(self.interval_s, now)
+
     def statistics(self, grant: Grant | None, now: float) -> RuleStatistics:
         """The rule as it stands under a grant."""
         rule = self.rule

@@ -104,9 +104,15 @@ class Shares:
 
     def alive(self, interval_s: float, now: float) -> int:
         """How many clients reported the rule within the last three intervals."""
-        return sum(
-            now - holder.seen_at <= LIVE_INTERVALS * interval_s for holder in self._holders.values()
-        )
+        return len(self.clients(interval_s, now))
+
+    def clients(self, interval_s: float, now: float) -> list[str]:
+        """The clients that reported the rule within the last three intervals."""
+        return [
+            client_id
+            for client_id, holder in self._holders.items()
+            if now - holder.seen_at <= LIVE_INTERVALS * interval_s
+        ]
 
     def _compute(self, quota: int, interval_s: float, now: float) -> None:
         demands: dict[str, float] = {}

@@ -1,0 +1,127 @@
+"""`xrayd sampling rules` and `xrayd sampling explain`, of a running xrayd and of a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fakes.factory import XraydFactory
+from fakes.process import Xrayd, free_port
+from fakes.sampling import SamplingService, make_rule, report, rule_names, statistics
+from fakes.xray import FakeXRay
+
+PATH_RULE = make_rule("Checkout", Priority=5, ServiceName="Shop*", URLPath="/pay/*", FixedRate=0.5)
+ATTRIBUTE_RULE = make_rule("tenants", Priority=7, Attributes={"tenant": "a*"}, FixedRate=0.25)
+
+
+def run(home: Path, *args: str, port: int | None = None) -> tuple[int, str]:
+    """What a command prints, and its exit code."""
+    process = Xrayd(*args, home=home, port=port, ready=None)
+    try:
+        process.start()
+        return process.wait(), process.output
+    finally:
+        process.stop()
+
+
+def ask(process: Xrayd, *args: str) -> str:
+    """What `xrayd sampling` prints of a running process."""
+    address = f"127.0.0.1:{process.port}"
+    code, output = run(process.home, "-t", address, "sampling", *args)
+    assert code == 0, output
+    return output
+
+
+def test_rules_are_listed_with_what_happened(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    SamplingService(fake_xray, PATH_RULE)
+    process = xrayd()
+    rule_names(process)
+    report(process, statistics("Checkout", 1, 12, SampledCount=4, BorrowCount=3))
+    table = ask(process, "rules").splitlines()
+    assert table[0].startswith("2 rules, AWS's, ")
+    assert table[0].endswith("; 1 clients")
+    assert table[2].split() == [
+        "5", "Checkout", "0.5", "1", "-", "0", "1", "12", "4", "3", "service=Shop*", "path=/pay/*",
+    ]  # fmt: skip
+    assert table[3].split()[:2] == ["10000", "Default"]
+    view = json.loads(ask(process, "rules", "--json"))
+    assert view["rules"][0]["state"]["requests"] == 12
+    assert view["rules"][0]["rule"]["URLPath"] == "/pay/*"
+
+
+def test_dev_shows_its_rules(tmp_path: Path) -> None:
+    address = "127.0.0.1:{port}"
+    with Xrayd(*("-b", address, "-t", address, "dev", "--data", ":memory:"), home=tmp_path) as dev:
+        rule = {name: value for name, value in PATH_RULE.items() if name != "RuleARN"}
+        assert dev.post("/CreateSamplingRule", json.dumps({"SamplingRule": rule})).status == 200
+        table = ask(dev, "rules").splitlines()
+    assert table[0].startswith("2 rules, xrayd's own, ")
+    assert table[2].split()[:3] == ["5", "Checkout", "0.5"]
+
+
+@pytest.fixture
+def rules_file(tmp_path: Path) -> str:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps([PATH_RULE, ATTRIBUTE_RULE]))
+    return str(path)
+
+
+def explained(home: Path, rules_file: str, *args: str) -> dict[str, dict]:
+    code, output = run(home, "sampling", "--rules-file", rules_file, "explain", "--json", *args)
+    assert code == 0, output
+    return json.loads(output)
+
+
+def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: str) -> None:
+    request = ("--service", "shop", "--url", "http://h/pay/1", "--attribute", "tenant=a1")
+    found = explained(tmp_path, rules_file, *request)
+    assert {family: each["rule"] for family, each in found.items()} == {
+        "sdk": "Checkout",
+        "otel": "Checkout",
+        "adot": "tenants",  # to it, shop is not Shop*
+    }
+    assert found["adot"]["in_force"]["fixed_rate"] == 0.25
+    (checkout,) = [each for each in found["adot"]["rules"] if each["rule"] == "Checkout"]
+    assert checkout["failed"] == [{"field": "ServiceName", "pattern": "Shop*", "value": "shop"}]
+    (tenants,) = [each for each in found["sdk"]["rules"] if each["rule"] == "tenants"]
+    assert tenants["ignored"] == "attributes"
+    nothing = explained(tmp_path, rules_file, "--client", "sdk", "--client", "otel")
+    assert {family: each["rule"] for family, each in nothing.items()} == {
+        "sdk": "Checkout",  # what is missing matches
+        "otel": "Default",
+    }
+
+
+def test_an_explanation_says_why_in_words(tmp_path: Path, rules_file: str) -> None:
+    code, output = run(
+        tmp_path, "sampling", "--rules-file", rules_file,
+        "explain", "--client", "otel", "--service", "Shop", "--url", "/other",
+    )  # fmt: skip
+    assert code == 0
+    assert output.splitlines()[0].startswith("OpenTelemetry JS: Default (")
+    assert "Checkout: URLPath /pay/* does not match /other" in output
+    assert "tenants: Attributes.tenant a* does not match a request without one" in output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("rules",), "no xrayd answers"),
+        (("--rules-file", "absent.yaml", "rules"), "absent.yaml: cannot be read"),
+        (("explain", "--url", "shop"), "write a whole URL"),
+        (("explain", "--attribute", "x"), "write KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(
+    tmp_path: Path, args: tuple[str, ...], message: str
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    code, output = run(tmp_path, "-t", address, "sampling", *args)
+    assert code == 1
+    assert message in output
+    assert len(output.splitlines()) == 1
+
+
+def test_help_needs_no_xrayd(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "sampling", "explain", "--help")
+    assert code == 0
+    assert "--client" in output

@@ -1,0 +1,98 @@
+"""The fields of a document that a sampling decision reads, beside its head."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from xrayd.relay.segment import Head
+
+
+class HttpRequest(msgspec.Struct, gc=False):
+    """`http.request`."""
+
+    url: str = ""
+    method: str = ""
+
+
+class Http(msgspec.Struct, gc=False):
+    """`http`; only a segment's request is read."""
+
+    request: HttpRequest | None = None
+
+
+class XRay(msgspec.Struct, gc=False):
+    """`aws.xray`: the rule an SDK decided by, in the spelling of Python and .NET or of Node."""
+
+    sampling_rule_name: str = ""
+    rule_name: str = ""
+
+
+class Aws(msgspec.Struct, gc=False):
+    """`aws`."""
+
+    xray: XRay | None = None
+
+
+class FullHead(Head, gc=False):
+    """A head with what sampling rules match.
+
+    Source: AWS X-Ray Developer Guide, "X-Ray segment documents".
+    """
+
+    parent_id: str = ""
+    origin: str = ""
+    resource_arn: str = ""
+    http: Http | None = None
+    aws: Aws | None = None
+
+
+class OddHead(FullHead, gc=False):
+    """The head of a document that only the slower way could read."""
+
+
+_decode = msgspec.json.Decoder(FullHead).decode
+
+
+def read_full_head(document: bytes) -> FullHead | None:
+    """Decode the fields, or None where the document cannot be read.
+
+    A document with a field of another type, or with a NaN in it, is read by a slower way: it
+    belongs to its trace all the same.
+    """
+    try:
+        return _decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    if not document.startswith(b"{"):
+        return None
+    try:
+        fields = json.loads(document)
+    except (ValueError, RecursionError):
+        return None
+    request = _object(_object(fields, "http"), "request")
+    xray = _object(_object(fields, "aws"), "xray")
+    return OddHead(
+        id=_text(fields, "id"),
+        trace_id=_text(fields, "trace_id"),
+        name=_text(fields, "name"),
+        type=_text(fields, "type"),
+        in_progress=fields.get("in_progress") is True,
+        parent_id=_text(fields, "parent_id"),
+        origin=_text(fields, "origin"),
+        resource_arn=_text(fields, "resource_arn"),
+        http=Http(HttpRequest(_text(request, "url"), _text(request, "method"))),
+        aws=Aws(XRay(_text(xray, "sampling_rule_name"), _text(xray, "rule_name"))),
+    )
+
+
+def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,161 @@
+"""The daemon's own sampling: documents wait here until their trace is decided.
+
+It stands between intake and custody. What it holds is in memory only, on purpose: a spooled
+document found after a restart would have lost the verdict of its trace, and a torn trace is worse
+than the few seconds of traces that a kill costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from xrayd.relay.buffer import DOCUMENT_OVERHEAD
+from xrayd.relay.ledger import Ledger
+from xrayd.relay.request import FullHead, OddHead
+from xrayd.relay.segment import Head, read_head
+from xrayd.sampling.broker import Broker
+from xrayd.sampling.decision import Sampler
+from xrayd.sampling.document import Document
+from xrayd.sampling.matching import host_and_path
+from xrayd.sampling.otlp import read_otlp
+from xrayd.sampling.verdicts import Action, Verdict, trace_key
+
+# Bytes that holding costs beside the document: its place in a list of its trace's documents.
+_HOLD_OVERHEAD = DOCUMENT_OVERHEAD + 72
+_RULES_MAX = 100
+_REPORT_S = 10.0
+_TICK_S = 0.5
+
+
+class Sieve:
+    """Passes on what is kept, counts what is not.
+
+    Args:
+        sampler: decides.
+        broker: told what was decided, and asked for quotas.
+
+    Attributes:
+        held: documents that wait for their trace's verdict.
+    """
+
+    def __init__(self, sampler: Sampler, broker: Broker) -> None:
+        self._sampler = sampler
+        self._broker = broker
+        self._ledger = Ledger()
+        self.held = 0
+        self._held: dict[str, list[tuple[bytes, float]]] = {}
+        self._pass_on: Callable[[bytes, Head | None, float], None] = lambda *_: None
+        self.load_rules()
+
+    def attach(self, ledger: Ledger, pass_on: Callable[[bytes, Head | None, float], None]) -> None:
+        """Pass on what is kept, and count what is not in `ledger`, by rule."""
+        self._ledger = ledger
+        self._pass_on = pass_on
+
+    def load_rules(self) -> None:
+        """Take over the broker's rules."""
+        self._sampler.load_rules(self._broker.rules)
+
+    def take(self, document: bytes, head: Head | None, now: float) -> None:
+        """Take a document that was accepted at `now` (monotonic seconds); `head` is a FullHead."""
+        if not isinstance(head, FullHead):
+            self._take_otlp(document, now)
+            return
+        verdict = self._sampler.decide(_describe(head), len(document) + _HOLD_OVERHEAD, time.time())
+        if verdict.action is Action.HOLD:
+            key = trace_key(head.trace_id)
+            assert key is not None  # only traces with an id are held
+            self._held.setdefault(key, []).append((document, now))
+            self.held += 1
+            return
+        if self._held and trace_key(head.trace_id) in self._held:
+            self.release()  # what came earlier of this trace goes first
+        if verdict.action is Action.KEEP:
+            # An odd one is what it is without us: not read.
+            self._pass_on(document, read_head(document) if type(head) is OddHead else head, now)
+        else:
+            self._count_out(verdict, 1)
+
+    def release(self) -> None:
+        """Pass on, or count out, what is decided by now."""
+        for release in self._sampler.take_releases(time.time()):
+            documents = self._held.pop(release.trace, [])
+            self.held -= len(documents)
+            if release.verdict.action is Action.KEEP:
+                for document, now in documents:
+                    self._pass_on(document, read_head(document), now)
+            else:
+                self._count_out(release.verdict, len(documents))
+
+    def release_all(self) -> None:
+        """Decide everything that is held, for the end has come."""
+        self._sampler.decide_held(time.time())
+        self.release()
+
+    async def run(self, on_due: Callable[[], None]) -> None:
+        """See to it that what is held is released in time, and exchange statistics for quotas.
+
+        `on_due` is called now and then while anything is held; it must `release`.
+        """
+        reported_at = -_REPORT_S
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() - reported_at >= _REPORT_S:
+                reported_at = loop.time()
+                self.exchange()
+            if self._held:
+                on_due()
+            await asyncio.sleep(_TICK_S)
+
+    def exchange(self) -> None:
+        """Report what was decided to the broker, as one of its clients."""
+        report = self._sampler.take_report()
+        if report.statistics:
+            now = time.time()
+            self._sampler.absorb_targets(self._broker.exchange(report, now).targets, now)
+
+    def _take_otlp(self, document: bytes, now: float) -> None:
+        payload = read_otlp(document)
+        if payload is not None:
+            verdict = self._sampler.decide_otlp(payload, time.time())
+            if verdict.action is Action.DROP:
+                self._count_out(verdict, 1)
+                return
+        self._pass_on(document, None, now)
+
+    def _count_out(self, verdict: Verdict, documents: int) -> None:
+        counts = self._ledger.sampled_out
+        name = verdict.rule_name or ""
+        counts[name if name in counts or len(counts) < _RULES_MAX else "other"] += documents
+
+
+def _describe(head: FullHead) -> Document:
+    """What the sampler reads of a document."""
+    if head.type or head.parent_id:  # no root: nothing to match
+        return Document(
+            head.trace_id, head.parent_id or None, head.type or None, head.in_progress, _rule(head)
+        )
+    request = head.http.request if head.http is not None else None
+    host, path = host_and_path(request.url) if request is not None else (None, None)
+    return Document(
+        head.trace_id,
+        None,
+        None,
+        head.in_progress,
+        _rule(head),
+        head.name or None,
+        head.origin or None,
+        host,
+        request.method or None if request is not None else None,
+        path,
+        head.resource_arn or None,
+    )
+
+
+def _rule(head: FullHead) -> str | None:
+    """The rule an SDK decided by."""
+    if head.aws is None or head.aws.xray is None:
+        return None
+    return head.aws.xray.sampling_rule_name or head.aws.xray.rule_name or None
