@@ -79,7 +79,11 @@ class MemoryDisk(Disk):
         self._failures[method] = [number, times, after]
         self._torn = torn
 
-    def mend(self) -> None:
+    def mend(self, method: str | None = None) -> None:
+        """Let all calls, or those of one method, succeed again."""
+        if method is not None:
+            self._failures.pop(method, None)
+            return
         self._failures.clear()
         self.is_read_only = False
 
