@@ -47,12 +47,34 @@ def test_the_readmes_metrics_are_those_that_are_served(
     process.send_document(make_document())
     fake_xray.wait_documents(1)
     scraper = Xrayd(home=process.home, port=port)
-    text = scraper.get("/metrics").body.decode()
+    served = served_metrics(scraper)
     scraper.stop()
-    served = set(re.findall(r"^# TYPE (xrayd_\w+) (?!.*created)", text, re.MULTILINE))
-    served = {name for name in served if not name.endswith("_created")}
-    documented = set(re.findall(r"^\| `(xrayd_\w+)", README, re.MULTILINE))
-    assert documented == served
+    assert documented_metrics() - dev_metrics(documented_metrics()) == served
+
+
+def test_the_readmes_metrics_of_dev_are_those_that_are_served(tmp_path: Path) -> None:
+    scraper = Xrayd(home=tmp_path)
+    env = {"XRAYD_METRICS_ADDRESS": f"127.0.0.1:{scraper.port}"}
+    address = ("-b", "127.0.0.1:{port}", "-t", "127.0.0.1:{port}")
+    with Xrayd(*address, "dev", "--data", ":memory:", home=tmp_path, env=env):
+        served = served_metrics(scraper)
+    scraper.stop()
+    assert dev_metrics(served) == dev_metrics(documented_metrics())
+    assert len(dev_metrics(served)) == 10
+
+
+def documented_metrics() -> set[str]:
+    return set(re.findall(r"^\| `(xrayd_\w+)", README, re.MULTILINE))
+
+
+def dev_metrics(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith("xrayd_dev_")}
+
+
+def served_metrics(scraper: Xrayd) -> set[str]:
+    text = scraper.get("/metrics").body.decode()
+    names = set(re.findall(r"^# TYPE (xrayd_\w+) ", text, re.MULTILINE))
+    return {name for name in names if not name.endswith("_created")}
 
 
 def test_the_readmes_two_commands_are_the_ones_ci_runs() -> None:

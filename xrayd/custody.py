@@ -70,11 +70,12 @@ class Custody:
         """Take a document that was accepted; `commit` must follow."""
         number = self._number(document) if self._worker is not None else 0
         is_unfinished = False
-        if head is not None and (head.in_progress or self._order.knows(head.id)):
+        if head is not None and (head.in_progress or head.id in self._order.ids):
             is_unfinished = head.in_progress
             if self._order.must_wait(head.id, Waiting(document, number, is_unfinished)):
                 return
-        self._hold(document, now, number, is_unfinished=is_unfinished)
+        for batch in self._buffer.append(document, now, number, is_unfinished=is_unfinished):
+            self._let_go(batch, Spill.MEMORY_FULL)
 
     def commit(self) -> None:
         """Hand what was taken to the disk."""
@@ -178,10 +179,6 @@ class Custody:
             self._first_arrived += len(self._arrived)
             self._arrived = []
 
-    def _hold(self, document: bytes, now: float, number: int, *, is_unfinished: bool) -> None:
-        for batch in self._buffer.append(document, now, number, is_unfinished=is_unfinished):
-            self._let_go(batch, Spill.MEMORY_FULL)
-
     def _let_go(self, batch: Batch, reason: Spill) -> None:
         """Memory gives a batch up: to the disk where that has it, else it is lost."""
         if batch.numbers:
@@ -221,9 +218,10 @@ class Custody:
             return
         for position in positions:
             for entry in self._order.let_go(batch.documents[position]):
-                self._hold(
+                for spilled in self._buffer.append(
                     entry.document,
                     self._loop.time(),
                     entry.number,
                     is_unfinished=entry.is_unfinished,
-                )
+                ):
+                    self._let_go(spilled, Spill.MEMORY_FULL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -26,6 +26,7 @@ class Metrics:
         gauges: name -> (help, value now), read at each scrape.
         labelled: name -> (help, label name, label -> value now), read at each scrape.
         is_ready: what /readyz says: whether, and why.
+        more: what else is collected at each scrape.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Metrics:
         gauges: Callable[[], Mapping[str, tuple[str, float]]],
         labelled: Callable[[], Labelled],
         is_ready: Callable[[], tuple[bool, str]],
+        more: Sequence[Collector] = (),
     ) -> None:
         self._is_ready = is_ready
         self._registry = CollectorRegistry()
-        self._registry.register(_LedgerCollector(ledger, gauges, labelled))
+        for collector in (_LedgerCollector(ledger, gauges, labelled), *more):
+            self._registry.register(collector)
         self._latency = Histogram(
             "xrayd_request_seconds",
             "Seconds from writing a PutTraceSegments request to its whole answer.",

@@ -140,8 +140,8 @@ class Pipeline:
                 break
             await asyncio.sleep(min(quiet_at, end) - now)
         self.receiver.stop()
-        # What the kernel holds, not what a flood goes on adding: the kernel charges a datagram
-        # with 512 bytes at least, and one drain takes up to 1,024 of them.
+        # What the kernel holds, not what a flood goes on adding: it charges a datagram with more
+        # than its bytes, and one drain takes a MiB of them, or thousands of tiny ones.
         for _ in range(2 + 2 * self.granted // (512 * 1024)):
             if not self.receiver.drain():
                 break
@@ -203,8 +203,8 @@ class Pipeline:
         if self.observe is not None:
             self.observe(documents, seconds)
 
-    def _receive(self, datagrams: list[bytes]) -> None:
-        self.intake.take_datagrams(datagrams, self._loop.time())
+    def _receive(self, documents: list[bytes], others: list[bytes]) -> None:
+        self.intake.take_datagrams(documents, others, self._loop.time())
         self._pass_on()
 
     def _pass_on(self) -> None:

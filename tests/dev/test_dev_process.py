@@ -159,7 +159,7 @@ def test_flags_stand_before_and_behind_the_word(tmp_path):
         (["dev", "--no-such-flag"], "No such option"),
         (["dev", "--data"], "requires an argument"),
         (["dev", "-m", "much"], "'much' is not a valid integer"),
-        (["dev", "stray"], "unexpected extra argument"),
+        (["dev", "stray"], "No such command 'stray'"),
         (["-no-such-flag", "dev"], "flag provided but not defined"),
     ],
 )

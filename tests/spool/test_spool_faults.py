@@ -38,6 +38,11 @@ def content(spool) -> dict[int, bytes]:
     return found
 
 
+def bytes_in(disk) -> int:
+    names = [name for name in disk.names("spool") if name.endswith(".seg")]
+    return sum(len(disk.file("spool", name).data) for name in names)
+
+
 def lose_power_and_reopen(disk, seed=0, **settings) -> Spool:
     disk.lose_power(random.Random(seed))
     disk.mend()
@@ -145,6 +150,7 @@ def test_a_failed_sync_loses_nothing_and_that_file_is_never_trusted_again(synced
     spool.sync(NOW + 0.1)
     assert spool.figures().degraded is Degraded.IO_ERROR
     assert spool.figures().files == (2 if synced_before else 1)
+    assert spool.figures().bytes_on_disk == bytes_in(disk)
     stored |= fill(spool, range(6, 9))
     assert content(spool) == stored
     spool.sync(NOW + 0.2)
@@ -166,6 +172,45 @@ def test_a_failed_sync_when_a_file_is_full_loses_nothing():
     assert spool.figures().faults == 1
     spool.sync(NOW + 1)
     assert content(lose_power_and_reopen(disk)) == stored
+
+
+def test_records_that_are_in_two_files_after_a_failed_sync_are_read_once():
+    disk = MemoryDisk()
+    spool = open_spool(disk)
+    stored = fill(spool, range(5))
+    spool.sync(NOW)
+    stored |= fill(spool, range(5, 9))
+    disk.fail("fdatasync", errno.EIO, times=1)
+    disk.fail("truncate", errno.EIO)  # So that the first file keeps what the second has too.
+    for n in range(9, 14):
+        stored |= fill(spool, [n])
+    assert spool.figures().faults == 1
+    assert content(spool) == stored
+    disk.kill()
+    spool = open_spool(disk)
+    assert content(spool) == stored
+    assert spool.recovered == len(stored)
+
+
+def test_killed_before_the_name_of_the_new_file_is_durable_nothing_is_lost_to_a_power_loss():
+    class KilledError(Exception):
+        pass
+
+    def crash_point(point: str) -> None:
+        if point == "roll-renamed" and disk.syncs > 3:
+            raise KilledError
+
+    for seed in range(10):
+        disk = MemoryDisk()
+        spool = open_spool(disk, crash_point=crash_point)
+        stored = fill(spool, range(6))
+        disk.fail("fdatasync", errno.EIO, times=1)
+        disk.syncs = 10
+        with pytest.raises(KilledError):
+            spool.sync(NOW)
+        disk.kill()
+        assert content(open_spool(disk)) == stored
+        assert content(lose_power_and_reopen(disk, seed)) == stored
 
 
 def test_what_could_not_be_synced_is_kept_in_memory_until_a_disk_takes_it():

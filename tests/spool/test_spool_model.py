@@ -6,6 +6,7 @@ import errno
 import random
 from contextlib import suppress
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,6 +15,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 from spool.memory_disk import MemoryDisk
 
@@ -346,3 +348,12 @@ SpoolMachine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestSpool = SpoolMachine.TestCase
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_same_for_longer():
+    run_state_machine_as_test(
+        SpoolMachine,
+        settings=settings(TestSpool.settings, max_examples=2000, stateful_step_count=100),
+    )

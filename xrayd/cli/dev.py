@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 import click
 
 from xrayd.cli.flags import CommandLine
 from xrayd.config import load, options
-from xrayd.errors import ConfigError
 
 
 def _daemon_flags(command: Any) -> Any:
@@ -34,21 +32,54 @@ def _daemon_flags(command: Any) -> Any:
     )
 
 
-@click.command("dev")
+class _DevGroup(click.Group):
+    """Imports a subcommand when it is asked for: `xrayd dev` itself has ports to bind first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["export", "import"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "export":
+            from xrayd.cli.export_traces import export_command  # noqa: PLC0415
+
+            return export_command
+        if cmd_name == "import":
+            from xrayd.cli.import_traces import import_command  # noqa: PLC0415
+
+            return import_command
+        return None
+
+
+@click.group("dev", cls=_DevGroup, invoke_without_command=True)
 @click.option(
     "--data", default=None, help="SQLite file for traces and settings, or :memory: for none."
 )
 @click.option("--demo", is_flag=True, help="Also send the traces of a small made-up shop.")
+@click.option(
+    "--api-address",
+    default=None,
+    help="Answer the X-Ray API there too, such as 127.0.0.1:2002.",
+)
 @_daemon_flags
-@click.pass_obj
+@click.pass_context
 def dev_command(
-    line: CommandLine, /, *, data: str | None, demo: bool, config_path: str | None, **flags: Any
+    context: click.Context,
+    /,
+    *,
+    data: str | None,
+    demo: bool,
+    api_address: str | None,
+    config_path: str | None,
+    **flags: Any,
 ) -> None:
     """Run the relay with X-Ray itself behind it: no account, no region, no credentials.
 
     SDKs write to UDP 2000 as always; boto3, the AWS CLI and the SDKs' samplers use TCP 2000 as
     their endpoint.
     """
+    if context.invoked_subcommand is not None:
+        return
+    line: CommandLine = context.obj
     behind = {
         option.key: (flags[option.name], f"--{option.long}")
         for option in options()
@@ -61,7 +92,14 @@ def dev_command(
 
     udp = bind(config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress")
     tcp = bind(config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress")
+    api = bind(api_address, socket.SOCK_STREAM, "--api-address") if api_address else None
+    metrics = (
+        bind(config.metrics_address, socket.SOCK_STREAM, "Metrics.Address")
+        if config.metrics_address
+        else None
+    )
     from xrayd import logs  # noqa: PLC0415
+    from xrayd.cli.data import default_data  # noqa: PLC0415
     from xrayd.dev.server import DevSettings, run_dev  # noqa: PLC0415
     from xrayd.lifecycle import run_loop  # noqa: PLC0415
     from xrayd.memory import budget, memory_limit, receive_buffer  # noqa: PLC0415
@@ -70,7 +108,9 @@ def dev_command(
     settings = DevSettings(
         udp=udp,
         tcp=tcp,
-        data=data or _default_data(),
+        api=api,
+        metrics=metrics,
+        data=data or default_data(),
         region=config.region or os.environ.get("AWS_REGION") or "us-east-1",
         demo=demo,
         allowed_hosts=config.proxy_hosts,
@@ -88,14 +128,3 @@ def dev_command(
         run_loop(run_dev(settings))
     finally:
         writer.stop()
-
-
-def _default_data() -> str:
-    """A file of the user's own, by the XDG base directory rules."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    folder = Path(base) / "xrayd"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: {error}; name a file with --data") from error
-    return str(folder / "dev.sqlite")

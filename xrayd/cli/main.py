@@ -14,6 +14,8 @@ from xrayd.errors import ConfigError
 COMMANDS = (
     ("dev", "Be X-Ray on this machine: no account, no credentials."),
     ("sampling", "List the sampling rules as they stand, or explain which takes a request."),
+    ("traces", "List the traces a filter expression matches, from xrayd dev."),
+    ("trace", "Draw one trace as a waterfall, from xrayd dev."),
     ("spool", "Look into the spool, send what lies in one, read what X-Ray refused."),
     ("config", "Print the effective settings and where each comes from."),
     ("healthcheck", "Ask a running xrayd whether it is well; exit 0 or 1."),
@@ -48,7 +50,7 @@ def _dispatch(line: CommandLine) -> int:
         from xrayd.cli.healthcheck import run_healthcheck  # noqa: PLC0415
 
         return run_healthcheck(line, os.environ)
-    if command in ("config", "dev", "sampling", "spool"):
+    if command in ("config", "dev", "sampling", "spool", "trace", "traces"):
         return _run_click(command, line)
     # Any other word is ignored, as by the X-Ray daemon.
     return _run_daemon(line)
@@ -62,13 +64,17 @@ def _run_click(name: str, line: CommandLine) -> int:
 
     command = getattr(importlib.import_module(f"xrayd.cli.{name}"), f"{name}_command")
     try:
-        command.main(line.rest[1:], f"{_program()} {name}", standalone_mode=False, obj=line)
+        code = command.main(line.rest[1:], f"{_program()} {name}", standalone_mode=False, obj=line)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         return 130
-    return 0
+    except BrokenPipeError:  # `xrayd traces | head`; whatever is left to write shall not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0
 
 
 def _run_daemon(line: CommandLine) -> int:

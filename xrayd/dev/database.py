@@ -45,6 +45,18 @@ class BusyError(StoreError):
     """No connection became free in time: ask again."""
 
 
+class InUseError(StoreError):
+    """Another process holds the file.
+
+    Attributes:
+        url: where that process answers the X-Ray API, "" where it does not say.
+    """
+
+    def __init__(self, message: str, url: str) -> None:
+        super().__init__(message)
+        self.url = url
+
+
 class Database:
     """An open database with the schema of `xrayd.dev.schema`.
 
@@ -149,6 +161,11 @@ class Database:
                 for name in ("page_count", "freelist_count", "page_size")
             )
         return int((pages - free) * size)
+
+    def tell_url(self, url: str) -> None:
+        """Tell those who find the file in use where its traces can be had: `InUseError.url`."""
+        if self._lock_file is not None:
+            os.write(self._lock_file, f"{url}\n".encode())
 
     def close(self) -> None:
         """Write everything to the file and let go of it. Safe to call twice."""
@@ -265,11 +282,12 @@ def _lock(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        holder, _, url = os.read(descriptor, 300).decode("ascii", "replace").partition("\n")
         os.close(descriptor)
-        raise StoreError(
-            f"{path} is in use by another xrayd (process {holder or 'unknown'});"
-            " stop it or name another file with --data"
+        raise InUseError(
+            f"{path} is in use by another xrayd (process {holder.strip() or 'unknown'});"
+            " stop it or name another file with --data",
+            url.strip(),
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())

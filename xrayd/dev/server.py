@@ -38,7 +38,10 @@ _EXIT_S = 5.0
 
 
 class DevSettings(msgspec.Struct):
-    """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes."""
+    """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes.
+
+    `api` is a socket beside `tcp` on which the X-Ray API is answered; `metrics` one for /metrics.
+    """
 
     udp: socket.socket
     tcp: socket.socket
@@ -49,6 +52,8 @@ class DevSettings(msgspec.Struct):
     bytes_max: int
     receive_buffer_bytes: int
     concurrency: int
+    api: socket.socket | None = None
+    metrics: socket.socket | None = None
 
 
 async def run_dev(settings: DevSettings) -> None:
@@ -88,8 +93,13 @@ async def run_dev(settings: DevSettings) -> None:
     )
     relay.receiver.start()
     relay.uploader.open()
-    server = HttpServer(settings.tcp, Routes(endpoint.screen, endpoint.handle))
-    server.start()
+    routes = Routes(endpoint.screen, endpoint.handle)
+    servers = [HttpServer(sock, routes) for sock in (settings.tcp, settings.api) if sock]
+    if settings.metrics is not None:
+        servers.append(_metrics_server(settings.metrics, relay, api))
+    for server in servers:
+        server.start()
+    database.tell_url(f"http://{_to_copy(settings.tcp)}")
     _announce(settings)
     async with Group() as group:
         group.start(relay.look_after())
@@ -101,7 +111,8 @@ async def run_dev(settings: DevSettings) -> None:
             group.start(send_demo(address, settings.udp.family, chance))
         signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
-        server.stop()
+        for server in servers:
+            server.stop()
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
     await endpoint.close()
@@ -133,6 +144,17 @@ def _explain_hangup() -> None:
     log.info("Nothing to reload in dev")
 
 
+def _metrics_server(sock: socket.socket, relay: Pipeline, api: XRayApi) -> HttpServer:
+    from xrayd.dev.metrics import TotalsCollector  # noqa: PLC0415 - room for it only where it is on
+    from xrayd.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics(
+        relay.ledger, relay.gauges, dict, lambda: (True, "ready"), [TotalsCollector(api.totals)]
+    )
+    relay.observe = metrics.observe
+    return HttpServer(sock, Routes(metrics.screen, metrics.handle))
+
+
 def _reachable(sock: socket.socket) -> tuple[str, int]:
     """An address that reaches a socket, also where it is bound to every interface."""
     host, port = sock.getsockname()[:2]
@@ -147,11 +169,15 @@ def _to_copy(sock: socket.socket) -> str:
 
 def _announce(settings: DevSettings) -> None:
     udp, tcp = _to_copy(settings.udp), _to_copy(settings.tcp)
-    lines = (
+    lines = [
         f"xrayd {__version__} dev: X-Ray on this machine, without an account",
         f"  segments   udp {describe_address(settings.udp)}      AWS_XRAY_DAEMON_ADDRESS={udp}",
         f"  X-Ray API  http://{tcp}   aws xray … --endpoint-url http://{tcp}",
         f"  data       {_short(settings.data)}",
-    )
+    ]
+    if settings.api is not None:
+        lines.insert(3, f"             http://{_to_copy(settings.api)}")
+    if settings.metrics is not None:
+        lines.append(f"  metrics    http://{_to_copy(settings.metrics)}/metrics")
     for line in lines:
         log.info("%s", line, extra={"is_plain": True})

@@ -6,10 +6,13 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from xrayd.relay.datagram import COMPACT_HEADER, SPACED_HEADER
+
 # One drain ends here so that senders get their turn and memory stays bounded; what is left stays
 # in the kernel's buffer for the next.
-_DATAGRAMS_MAX = 1024
 _BYTES_MAX = 1024 * 1024
+# What a datagram counts beside its bytes, so that tiny ones are a few thousand at most.
+_DATAGRAM_COST = 256
 # So many datagrams in one drain are a burst; it is over when the socket was found empty so often.
 _BURST_MIN = 8
 _BURST_MISSES = 60
@@ -37,12 +40,16 @@ class UdpReceiver:
 
     Args:
         sock: the socket, which stays the caller's.
-        deliver: called with each drain's datagrams, in order.
+        deliver: called with what each drain brought: the bodies of datagrams whose header is one
+            that SDKs write, and the other datagrams whole.
         pause_s: rest between drains while datagrams keep coming; 0 for none.
     """
 
     def __init__(
-        self, sock: socket.socket, deliver: Callable[[list[bytes]], None], pause_s: float
+        self,
+        sock: socket.socket,
+        deliver: Callable[[list[bytes], list[bytes]], None],
+        pause_s: float,
     ) -> None:
         self._sock = sock
         self._deliver = deliver
@@ -65,10 +72,10 @@ class UdpReceiver:
 
     def drain(self) -> bool:
         """Deliver what the kernel holds, up to a bound; return whether there may be more."""
-        datagrams, more = self._read()
-        if datagrams:
+        documents, others, more = self._read()
+        if documents or others:
             self.last_at = self._loop.time()
-            self._deliver(datagrams)
+            self._deliver(documents, others)
         return more
 
     def _wake(self) -> None:
@@ -88,28 +95,42 @@ class UdpReceiver:
             self._next = None
             self._loop.add_reader(self._sock, self._wake)
 
-    def _read(self) -> tuple[list[bytes], bool]:
-        datagrams: list[bytes] = []
-        append = datagrams.append
+    def _read(self) -> tuple[list[bytes], list[bytes], bool]:
+        """Bodies behind usual headers, other datagrams, and whether there may be more.
+
+        The usual headers are taken off while a datagram still lies in the buffer: one copy of a
+        document instead of two.
+        """
+        documents: list[bytes] = []
+        others: list[bytes] = []
+        append = documents.append
         receive = self._sock.recv_into
         buffer = self._buffer
+        begins = buffer.startswith
         view = memoryview(buffer)
+        compact, spaced = len(COMPACT_HEADER), len(SPACED_HEADER)
         room = _BYTES_MAX
         misses = 0
-        while len(datagrams) < _DATAGRAMS_MAX and room >= 0:
+        while room >= 0:
             try:
                 size = receive(buffer)
             except BlockingIOError:
                 misses += 1
                 # A small buffer overflows while we look at what came out of it, so while a burst
                 # lasts nothing is looked at.
-                if self._pause_s or len(datagrams) < _BURST_MIN or misses > _BURST_MISSES:
-                    return datagrams, False
+                if self._pause_s or len(documents) < _BURST_MIN or misses > _BURST_MISSES:
+                    return documents, others, False
                 continue
             except OSError:
                 # ICMP errors and the like concern nobody here: nothing is ever sent from here.
-                return datagrams, False
+                return documents, others, False
             misses = 0
-            append(bytes(view[:size]))
-            room -= size
-        return datagrams, True
+            # Longer than its header, so that nothing of an earlier datagram is looked at.
+            if size > compact and begins(COMPACT_HEADER):
+                append(bytes(view[compact:size]))
+            elif size > spaced and begins(SPACED_HEADER):
+                append(bytes(view[spaced:size]))
+            else:
+                others.append(bytes(view[:size]))
+            room -= size + _DATAGRAM_COST
+        return documents, others, True

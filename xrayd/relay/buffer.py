@@ -45,6 +45,10 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     doubts: int = 0
 
 
+# Nearly every document is taken without giving one up.
+_NOTHING: Sequence[Batch] = ()
+
+
 def halves(positions: Sequence[int]) -> list[list[int]]:
     """Two halves of a list, the first the larger; an empty one is left out."""
     middle = (len(positions) + 1) // 2
@@ -92,14 +96,14 @@ class Buffer:
 
     def append(
         self, document: bytes, now: float, number: int = 0, *, is_unfinished: bool = False
-    ) -> list[Batch]:
+    ) -> Sequence[Batch]:
         """Take a document; return what had to be given up for it, oldest first.
 
         Where everything is in flight and nothing can be given up, the document itself is.
         `number` is its arrival number where there is a spool.
         """
         size = len(document) + DOCUMENT_OVERHEAD
-        given_up: list[Batch] = []
+        given_up: Sequence[Batch] = _NOTHING
         if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:
             given_up = self._make_room(size + BATCH_OVERHEAD)
             if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:

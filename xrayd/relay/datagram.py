@@ -20,9 +20,8 @@ class Refusal(StrEnum):
 
 
 # What the SDKs write, to the byte; anything else is parsed.
-_USUAL_HEADERS = frozenset(
-    [b'{"format":"json","version":1}', b'{"format": "json", "version": 1}'],
-)
+COMPACT_HEADER = b'{"format":"json","version":1}\n'
+SPACED_HEADER = b'{"format": "json", "version": 1}\n'
 
 
 def split(datagram: bytes) -> bytes:
@@ -36,12 +35,11 @@ def split(datagram: bytes) -> bytes:
         DatagramError: with a `Refusal` as its reason.
     """
     header, newline, body = datagram.partition(b"\n")
-    if header not in _USUAL_HEADERS or not body:
-        if not newline:
-            raise DatagramError(Refusal.NO_NEWLINE)
-        _check_header(header)
-        if not body:
-            raise DatagramError(Refusal.EMPTY_BODY)
+    if not newline:
+        raise DatagramError(Refusal.NO_NEWLINE)
+    _check_header(header)
+    if not body:
+        raise DatagramError(Refusal.EMPTY_BODY)
     return body
 
 

@@ -36,17 +36,24 @@ class Intake:
         self._on_refusal = on_refusal
         self._read = read
 
-    def take_datagrams(self, datagrams: Sequence[bytes], now: float) -> None:
-        """Take what the receiver read at `now` (monotonic seconds)."""
-        self._ledger.received_udp += len(datagrams)
-        for datagram in datagrams:
+    def take_datagrams(
+        self, documents: Sequence[bytes], others: Sequence[bytes], now: float
+    ) -> None:
+        """Take what the receiver read at `now` (monotonic seconds).
+
+        `documents` come from datagrams whose header was one that SDKs write; `others` are whole
+        datagrams.
+        """
+        self._ledger.received_udp += len(documents) + len(others)
+        take = self._take
+        for document in documents:
+            take(document, now)
+        for datagram in others:
             try:
-                document = split(datagram)
+                take(split(datagram), now)
             except DatagramError as error:
                 self._ledger.rejected[error.reason] += 1
                 self._on_refusal(error.reason, datagram)
-                continue
-            self._take(document, now)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int, now: float) -> bool:
         """Take documents posted over TCP, all of them, or none where they do not fit.

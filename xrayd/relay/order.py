@@ -28,22 +28,24 @@ class Waiting(msgspec.Struct, gc=False):
 class Order:
     """Documents in progress that have no outcome yet, and who waits for them.
 
+    `ids` has those documents' ids, each with who waits for it.
+
     Args:
         bytes_max: of documents that wait; more than that do not.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._waiting: dict[str, list[Waiting]] = {}
+        self.ids: dict[str, list[Waiting]] = {}
         self.documents = 0
         self.bytes_held = 0
 
     def must_wait(self, segment_id: str, entry: Waiting) -> bool:
         """Whether a document has to wait; it is kept here if so."""
-        behind = self._waiting.get(segment_id)
+        behind = self.ids.get(segment_id)
         if behind is None:
-            if entry.is_unfinished and len(self._waiting) < _IDS_MAX:
-                self._waiting[segment_id] = []
+            if entry.is_unfinished and len(self.ids) < _IDS_MAX:
+                self.ids[segment_id] = []
             return False
         if self.bytes_held + len(entry.document) > self._bytes_max:
             return False
@@ -52,22 +54,18 @@ class Order:
         self.bytes_held += len(entry.document)
         return True
 
-    def knows(self, segment_id: str) -> bool:
-        """Whether a document of this id is on its way in progress."""
-        return segment_id in self._waiting
-
     def let_go(self, document: bytes) -> Iterator[Waiting]:
         """A document has left; yield those that waited for it and may go now."""
         head = read_head(document)
         if head is None or not head.in_progress:
             return
-        behind = self._waiting.pop(head.id, None)
+        behind = self.ids.pop(head.id, None)
         while behind:
             entry = behind.pop(0)
             self.documents -= 1
             self.bytes_held -= len(entry.document)
             if entry.is_unfinished:
-                self._waiting[head.id] = behind
+                self.ids[head.id] = behind
                 yield entry
                 return
             yield entry

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Builds the images from their unmodified Dockerfiles and uses them, without a Docker engine.
+#
+#   packaging/image-test.sh                  both
+#   packaging/image-test.sh Dockerfile       one of them
+#
+# For root on Debian. buildah builds, podman runs; `python:3.13-slim` is stood in for by Debian 13,
+# which it is made from, with the same Python and, like it, without the standard library's bytecode.
+# PYTHON is a Python with xrayd's test dependencies; the work lies in $XRAYD_CACHE.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=$(command -v "${PYTHON:-.venv/bin/python}")
+cache=${XRAYD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xrayd-packaging}
+base=docker.io/library/python:3.13-slim
+files=("$@")
+[ ${#files[@]} -gt 0 ] || files=(Dockerfile packaging/scratch.Dockerfile)
+
+.ci/need buildah crun podman mmdebstrap iproute2 ca-certificates
+mkdir -p "$cache"
+
+# Storage of its own: nothing of the machine's own containers is touched.
+printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/images"\nrunroot = "%s/run"\n' \
+  "$cache" "$cache" >"$cache/storage.conf"
+printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' >"$cache/containers.conf"
+export CONTAINERS_STORAGE_CONF=$cache/storage.conf CONTAINERS_CONF=$cache/containers.conf
+
+import_base() {
+  local context=$cache/base
+  rm -rf "$context" && mkdir "$context"
+  # shellcheck disable=SC2016 # mmdebstrap's shell expands $1
+  mmdebstrap --quiet --variant=minbase \
+    --include=python3,python3-venv,python3-pip,libpython3.13,ca-certificates,netbase,tzdata \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
+    --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python3"' \
+    --customize-hook='find "$1/usr/lib" -name "*.pyc" -delete' \
+    --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' \
+    trixie "$context/base.tar" >"$cache/base.log" 2>&1 || { cat "$cache/base.log"; exit 1; }
+  printf 'FROM scratch\nADD base.tar /\nENV PATH=%s LANG=C.UTF-8\nCMD ["python3"]\n' \
+    /usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin >"$context/Dockerfile"
+  buildah build --quiet --isolation chroot --tag "$base" "$context" >/dev/null
+  rm -r "$context"
+}
+
+buildah inspect --type image "$base" >/dev/null 2>&1 || import_base
+
+# The host's list of certificate authorities counts in the build, as it does for every other
+# download this machine makes.
+ca=/etc/ssl/certs/ca-certificates.crt
+for file in "${files[@]}"; do
+  name=localhost/xrayd:$(basename "$file" .Dockerfile | tr '[:upper:]' '[:lower:]')
+  began=$SECONDS
+  buildah build --quiet --pull-never --isolation chroot --format docker --volume "$ca:$ca:ro" \
+    --tag "$name" --file "$file" . >"$cache/build.log" 2>&1 || { cat "$cache/build.log"; exit 1; }
+  echo "$file: built in $((SECONDS - began)) s"
+  # A network of its own, so that port 2000 is free; a mount namespace of its own, in which podman
+  # does not see the second cgroup tree that it cannot work with.
+  XRAYD_IMAGE=$name unshare --mount --net --propagation private bash -euc '
+    ip link set lo up
+    if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+    exec "$@"' bash "$python" -m pytest -n 0 -m root -rA --no-header -q tests/packaging/test_image_live.py
+done
