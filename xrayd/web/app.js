@@ -2,10 +2,12 @@
 
 import { listen } from "./api.js";
 import { h, replace } from "./dom.js";
+import { showMap } from "./map.js";
 import * as route from "./route.js";
+import { showTrace } from "./trace.js";
 import { showTraces } from "./traces.js";
 
-const VIEWS = { traces: showTraces };
+const VIEWS = { traces: showTraces, trace: showTrace, map: showMap };
 const TITLES = { traces: "Traces", trace: "Trace", map: "Service map", sampling: "Sampling", health: "Health" };
 
 const main = document.getElementById("main");

@@ -26,3 +26,6 @@ export function change(values, { push = false } = {}) {
   if (push) location.hash = next;
   else history.replaceState(null, "", next);
 }
+
+// What the list of traces showed last, for the way back.
+export const last = { filter: "", query: {} };

@@ -214,6 +214,8 @@ export function showTraces(main, initial) {
 
   function follow() {
     const { filter: text, range: seconds, group: name } = settings();
+    route.last.filter = text;
+    route.last.query = { range: String(seconds), group: name };
     filter.set(text);
     range.value = String(seconds);
     group.value = name;
