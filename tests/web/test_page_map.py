@@ -53,8 +53,10 @@ def test_services_lie_in_layers_from_callers_to_callees(drawn):
 
 def test_nodes_and_edges_tell_latency_traffic_and_faults(drawn):
     labels = {e.get_attribute("aria-label") for e in drawn.all(NODES)}
-    assert any(one.startswith("billing, no type: ") and "100 % fault" in one for one in labels)
-    assert any(one.startswith("shop, no type: 1.00 s on average, 4 requests") for one in labels)
+    assert any(one.startswith("billing service ") and "100 % fault" in one for one in labels)
+    assert any(
+        one.startswith("shop service 1.00 s: 1.00 s on average, 4 requests") for one in labels
+    )
     assert drawn.all(".arc.fault")
     assert "1.00 s · 0.1/min" in drawn.texts(".edge text") or any(
         "/min" in text for text in drawn.run(

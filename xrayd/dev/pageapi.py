@@ -8,6 +8,9 @@
 | | null or `{message, position, word, suggestion}`, positions in characters |
 | `GET /_xrayd/health` | version, ledger, buffer, intake, stored bytes, telemetry, demo |
 | `GET /_xrayd/documents?trace=ID` | `{documents: [text]}`, as they were received |
+| `GET /_xrayd/explain?dialect=D&FIELD=V…` | `{rules: [{name, decides, matches, ignored,` |
+| | `failed: [{field, pattern, value}]}]}` in the order tried; D is sdk, otel, adot or daemon, |
+| | FIELD a member of `xrayd.sampling.matching.MatchRequest` |
 | `POST /_xrayd/demo` `{running}` | `{running}`: starts or stops the demo |
 | `GET /_xrayd/page/NAME` | the page's files |
 
@@ -26,7 +29,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from xrayd import __version__
-from xrayd.dev.backend import Backend
+from xrayd.dev.api import XRayApi
 from xrayd.dev.demo import DemoSwitch
 from xrayd.dev.documents import normalize_trace_id
 from xrayd.dev.filters.completion import complete
@@ -37,9 +40,19 @@ from xrayd.dev.operations.intake import TELEMETRY
 from xrayd.dev.resources import Resources
 from xrayd.errors import StoreError
 from xrayd.net.http_server import Request, Response
+from xrayd.sampling.matching import Dialect, MatchRequest, explain
+from xrayd.sampling.rule import SamplingRule, decode_rules
 from xrayd.web import SECURITY_HEADERS, Files
 
 _WAIT_S = 20.0
+_EXPLAINED = (
+    "service_name",
+    "service_type",
+    "host",
+    "http_method",
+    "url_path",
+    "resource_arn",
+)
 _RECENT_TRACES = 2000  # names are collected from so many of the latest traces
 
 
@@ -79,7 +92,7 @@ class PageApi:
     """Serves the page and its API.
 
     Args:
-        backend: the same as the X-Ray API's.
+        api: the X-Ray API.
         demo: to be switched by the page.
         news: of arrivals.
         relay_state: what is to be said of the relay under `/_xrayd/health`.
@@ -87,12 +100,13 @@ class PageApi:
 
     def __init__(
         self,
-        backend: Backend,
+        api: XRayApi,
         demo: DemoSwitch,
         news: News,
         relay_state: Callable[[], dict[str, object]],
     ) -> None:
-        self._backend = backend
+        self._api = api
+        self._backend = api.backend
         self._demo = demo
         self._news = news
         self._relay_state = relay_state
@@ -137,6 +151,11 @@ class PageApi:
             return await asyncio.to_thread(self._complete, text, cursor)
         if path == "/_xrayd/documents":
             return await asyncio.to_thread(self._documents, query.text("trace"))
+        if path == "/_xrayd/explain":
+            request_fields = {name: query.text(name) for name in _EXPLAINED if query.text(name)}
+            asked = msgspec.convert(request_fields, MatchRequest)
+            dialect = Dialect(query.text("dialect") or "sdk")
+            return await asyncio.to_thread(self._explain, asked, dialect)
         if path == "/_xrayd/health":
             stored = await asyncio.to_thread(self._stored)
             return {
@@ -172,6 +191,29 @@ class PageApi:
             }
         fitting = complete(text, cursor, [row[0] for row in names], [row[0] for row in keys])
         return {"candidates": [asdict(one) for one in fitting], "error": error}
+
+    def _explain(self, request: MatchRequest, dialect: Dialect) -> dict[str, object]:
+        rules: list[SamplingRule] = []
+        members: dict[str, str] = {}
+        while True:
+            answer = self._api.handle("/GetSamplingRules", msgspec.json.encode(members))
+            page = decode_rules(answer.body)
+            rules += [record.sampling_rule for record in page.records]
+            if page.next_token is None:
+                break
+            members["NextToken"] = page.next_token
+        return {
+            "rules": [
+                {
+                    "name": one.rule.rule_name,
+                    "decides": one.decides,
+                    "matches": one.matches,
+                    "ignored": one.ignored,
+                    "failed": one.failed,
+                }
+                for one in explain(request, rules, dialect)
+            ]
+        }
 
     def _documents(self, trace: str) -> dict[str, object]:
         trace_id = normalize_trace_id(trace)

@@ -75,7 +75,7 @@ async def run_dev(settings: DevSettings) -> None:
     api = XRayApi(store, clock=time.time, region=settings.region, on_traces=note)
     chance = random.Random()  # noqa: S311 - made-up traffic
     demo = DemoSwitch(_reachable(settings.udp), settings.udp.family, chance)
-    page = PageApi(api.backend, demo, news, lambda: _state_of(relay))
+    page = PageApi(api, demo, news, lambda: _state_of(relay))
     endpoint = DevEndpoint(api, page, settings.allowed_hosts)
     # No account is needed, so the signature is one nobody checks.
     identity = Identity(

@@ -2,12 +2,14 @@
 
 import { listen } from "./api.js";
 import { h, replace } from "./dom.js";
+import { showHealth } from "./health.js";
 import { showMap } from "./map.js";
 import * as route from "./route.js";
+import { showSampling } from "./sampling.js";
 import { showTrace } from "./trace.js";
 import { showTraces } from "./traces.js";
 
-const VIEWS = { traces: showTraces, trace: showTrace, map: showMap };
+const VIEWS = { traces: showTraces, trace: showTrace, map: showMap, sampling: showSampling, health: showHealth };
 const TITLES = { traces: "Traces", trace: "Trace", map: "Service map", sampling: "Sampling", health: "Health" };
 
 const main = document.getElementById("main");

@@ -76,7 +76,7 @@ function ring(stats, radius) {
   });
 }
 
-const sizeOf = (stats) => 13 + Math.min(11, Math.log10(1 + stats.total) * 3.4);
+const sizeOf = (stats) => 18 + Math.min(11, Math.log10(1 + stats.total) * 3.4);
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export function describe(stats) {
@@ -112,13 +112,14 @@ export function makeGraph({ label, onChoose }) {
     const { x, y } = placed.at.get(one.key);
     const size = sizeOf(one.stats);
     const isDim = dim && !dim.has(one.key);
+    const title = short(one.name, 25);
+    const type = short(one.type === "client" ? "client" : one.type.replace(/^AWS::/, "") || "service", 28);
+    const inside = one.stats.total ? duration(one.stats.time / one.stats.total) : "–";
     return svg("g", { class: `node${one.key === chosen ? " chosen" : ""}${isDim ? " dim" : ""}`, transform: `translate(${x} ${y - 12})`, tabindex: "0", role: "button",
-      "data-node": one.key.replaceAll("\u0001", "|").replaceAll("\u0002", "|"), "aria-label": `${one.name}, ${one.type || "no type"}: ${describe(one.stats)}`,
+      "data-node": one.key.replaceAll("\u0001", "|"), "aria-label": `${title} ${type} ${inside}: ${describe(one.stats)}`,
       onclick: () => onChoose(one), onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onChoose(one); } } },
-    svg("circle", { class: "body", r: size }), ring(one.stats, size),
-    svg("text", { y: size + 17, class: "title" }, short(one.name, 25)),
-    svg("text", { y: size + 31 }, short(one.type === "client" ? "client" : one.type.replace(/^AWS::/, "") || (one.stats.total ? "service" : ""), 28)),
-    one.stats.total ? svg("text", { y: 4, class: "inside" }, short(duration(one.stats.time / one.stats.total).replace(" ", "\u00a0"), 9)) : svg("text", { y: 4, class: "inside" }, "◌"));
+    svg("circle", { class: "body", r: size }), ring(one.stats, size), svg("text", { y: size + 17, class: "title" }, `${title} `),
+    svg("text", { y: size + 31 }, `${type} `), svg("text", { y: 3, class: "inside" }, inside));
   }
 
   function drawEdge(edge, graph, dim, minutes) {
@@ -135,7 +136,7 @@ export function makeGraph({ label, onChoose }) {
         : `M${x1 + side * a} ${y1}C${(x1 + to.x) / 2} ${y1} ${(x1 + to.x) / 2} ${y2} ${to.x - side * b} ${y2}`;
     const { stats } = edge;
     const kind = stats.fault ? "fault" : stats.throttle ? "throttle" : stats.error ? "error" : "";
-    const parts = stats.total ? [duration(stats.time / stats.total), minutes ? `${rate(stats.total / minutes)}/min` : `${count(stats.total)}×`] : [edge.isLink ? "link" : ""];
+    const parts = stats.total && !edge.isLink ? [duration(stats.time / stats.total), minutes ? `${rate(stats.total / minutes)}/min` : `${count(stats.total)}×`] : [edge.isLink ? "link" : ""];
     return svg("g", { class: `edge ${kind}${edge.isLink ? " link" : ""}${isDim ? " dim" : ""}` }, svg("path", { d: path, "marker-end": "url(#arrow)", "stroke-width": 1 + Math.min(3, Math.log10(1 + stats.total)) }),
       svg("text", { x: (x1 + to.x) / 2 + (to.x === from.x ? 50 : 0), y: (y1 + y2) / 2 - 6 - (edge.from === edge.to ? a + 20 : 0) }, parts.join(" · ")));
   }
