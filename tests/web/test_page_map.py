@@ -92,13 +92,19 @@ def test_search_and_neighbours_make_a_large_map_small(drawn):
     drawn.wait(lambda: set(places(drawn)) == {"billing||", "orders||"})
 
 
-def test_two_hundred_services_do_not_overlap(dev, drawn):
+def test_two_hundred_services_do_not_overlap_and_can_be_read(dev, drawn):
     for number in range(100):
         dev.put(*chain("hub", f"a{number}", f"b{number}"))
     drawn.open("#/map")
     drawn.wait(lambda: len(drawn.all(NODES)) >= 200)
     spots = list(places(drawn).values())
     assert len(set(spots)) == len(spots)
+    height = "return document.querySelector('.graph .title').getBoundingClientRect().height"
+    assert drawn.run(height) > 9
+    drawn.find("input[type=search]").send_keys("a77", Keys.ENTER)
+    drawn.find(".detail h2", "a77")
+    drawn.wait(lambda: len(drawn.all(".edge text")) == 2)
+    drawn.find(f"{NODES} .title", "a77")
 
 
 def test_what_is_hostile_is_text(dev, page):

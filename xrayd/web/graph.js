@@ -57,6 +57,11 @@ export function neighbours(graph, key) {
   return near;
 }
 
+// Above so many edges, only those of the chosen node have their figures written beside them.
+const BUSY = 60;
+// What is shown at first is no larger than this, so that it can be read; the rest is a drag away.
+const READABLE = [1500, 850];
+
 const RING = ["ok", "error", "throttle", "fault"];
 // Told apart without colour too: a ring is solid, or dashed in a way of its own.
 const DASH = { ok: 0, error: 3, throttle: 2, fault: 0 };
@@ -91,6 +96,7 @@ export function makeGraph({ label, onChoose }) {
   const node = h("div", { class: "graphbox" }, drawing);
   let placed = { at: new Map(), width: 1, height: 1 };
   let shape = "";
+  let isBusy = false;
   let box = null;
 
   function draw(graph, { chosen = "", dim = null, minutes = 0 } = {}) {
@@ -98,12 +104,13 @@ export function makeGraph({ label, onChoose }) {
     if (now !== shape) {
       shape = now;
       placed = layOut([...graph.nodes.values()], graph.edges);
-      fit();
+      home();
     }
+    isBusy = graph.edges.length > BUSY;
     const active = document.activeElement?.dataset?.node;
     replace(drawing,
       svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0L8 4L0 8z", class: "tip" }))),
-      graph.edges.map((edge) => drawEdge(edge, graph, dim, minutes)),
+      graph.edges.map((edge) => drawEdge(edge, graph, dim, minutes, edge.from === chosen || edge.to === chosen)),
       [...graph.nodes.values()].map((one) => drawNode(one, chosen, dim)));
     if (active !== undefined) [...drawing.querySelectorAll("[data-node]")].find((one) => one.dataset.node === active)?.focus();
   }
@@ -122,7 +129,7 @@ export function makeGraph({ label, onChoose }) {
     svg("text", { y: size + 31 }, `${type} `), svg("text", { y: 3, class: "inside" }, inside));
   }
 
-  function drawEdge(edge, graph, dim, minutes) {
+  function drawEdge(edge, graph, dim, minutes, isChosen) {
     const from = placed.at.get(edge.from);
     const to = placed.at.get(edge.to);
     const isDim = dim && !(dim.has(edge.from) && dim.has(edge.to));
@@ -138,10 +145,16 @@ export function makeGraph({ label, onChoose }) {
     const kind = stats.fault ? "fault" : stats.throttle ? "throttle" : stats.error ? "error" : "";
     const parts = stats.total && !edge.isLink ? [duration(stats.time / stats.total), minutes ? `${rate(stats.total / minutes)}/min` : `${count(stats.total)}×`] : [edge.isLink ? "link" : ""];
     return svg("g", { class: `edge ${kind}${edge.isLink ? " link" : ""}${isDim ? " dim" : ""}` }, svg("path", { d: path, "marker-end": "url(#arrow)", "stroke-width": 1 + Math.min(3, Math.log10(1 + stats.total)) }),
-      svg("text", { x: (x1 + to.x) / 2 + (to.x === from.x ? 50 : 0), y: (y1 + y2) / 2 - 6 - (edge.from === edge.to ? a + 20 : 0) }, parts.join(" · ")));
+      (!isBusy || isChosen) && svg("text", { x: (x1 + to.x) / 2 + (to.x === from.x ? 50 : 0), y: (y1 + y2) / 2 - 6 - (edge.from === edge.to ? a + 20 : 0) }, parts.join(" · ")));
   }
 
   const rate = (n) => (n >= 10 ? count(Math.round(n)) : n.toFixed(1));
+
+  function home() {
+    const [width, height] = [Math.min(placed.width, READABLE[0]), Math.min(placed.height, READABLE[1])];
+    box = [0, (placed.height - height) / 2, width, height];
+    apply();
+  }
 
   function fit() {
     box = [0, 0, placed.width, placed.height];
@@ -150,7 +163,7 @@ export function makeGraph({ label, onChoose }) {
 
   function apply() {
     drawing.setAttribute("viewBox", box.join(" "));
-    // Text must stay readable: a large graph is panned, not shrunk to nothing.
+    // A small graph is not blown up.
     drawing.style.maxHeight = `${Math.max(placed.height * 1.5, 160)}px`;
   }
 
@@ -179,6 +192,6 @@ export function makeGraph({ label, onChoose }) {
 
   return { node, draw, zoom, fit, reveal(key) {
     const spot = placed.at.get(key);
-    if (spot && placed.width > 1500) { box = [spot.x - 500, spot.y - 300, 1000, 600]; apply(); }
+    if (spot && (placed.width > READABLE[0] || placed.height > READABLE[1])) { box = [spot.x - 500, spot.y - 300, 1000, 600]; apply(); }
   } };
 }
