@@ -40,7 +40,7 @@ RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
       -x '/(site-packages/pip|ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo)/' \
       "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" /opt/xrayd \
  && groupadd --system --gid 10001 xray \
- && useradd --system --uid 10001 --gid 10001 --home-dir /home/xray --no-create-home \
+ && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/xray --no-create-home \
       --shell /usr/sbin/nologin xray \
  && install -d -o xray -g xray -m 0750 /var/lib/xray \
  && ln -s /opt/xrayd/bin/xrayd /usr/bin/xrayd \

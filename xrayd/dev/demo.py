@@ -239,3 +239,33 @@ async def send_demo(address: tuple[str, int], family: int, chance: random.Random
                 except OSError:
                     continue  # a full socket buffer: a demo can do without one document
             await asyncio.sleep(chance.expovariate(_TRACES_PER_S))
+
+
+class DemoSwitch:
+    """Starts and stops the demo while xrayd runs.
+
+    Args:
+        address: where segments go, host and port.
+        family: of the socket they are sent from.
+        chance: source of randomness.
+    """
+
+    def __init__(self, address: tuple[str, int], family: int, chance: random.Random) -> None:
+        self._address = address
+        self._family = family
+        self._chance = chance
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether traces are being sent."""
+        return self._task is not None and not self._task.done()
+
+    def switch(self, on: bool) -> None:
+        """Start or stop it; nothing happens where it is so already."""
+        if on and not self.is_running:
+            sending = send_demo(self._address, self._family, self._chance)
+            self._task = asyncio.get_running_loop().create_task(sending)
+        elif not on and self._task is not None:
+            self._task.cancel()
+            self._task = None

@@ -10,6 +10,7 @@ import httpx
 
 from xrayd.dev.answers import ApiAnswer, ApiError, refuse
 from xrayd.dev.api import XRayApi
+from xrayd.dev.pageapi import PageApi
 from xrayd.net import gate
 from xrayd.net.http_server import Request, Response, json_response, text_response
 
@@ -30,15 +31,17 @@ client whose endpoint URL is this address, such as
 
 
 class DevEndpoint:
-    """Answers TCP 2000 in dev: every operation of the X-Ray API, and /healthz.
+    """Answers TCP 2000 in dev: every operation of the X-Ray API, /healthz, and the page.
 
     Args:
         api: the operations.
+        page: the page and what it asks for under `/_xrayd/`.
         allowed_hosts: Host names, in lower case, beside loopback's.
     """
 
-    def __init__(self, api: XRayApi, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, api: XRayApi, page: PageApi, allowed_hosts: Collection[str]) -> None:
         self._api = api
+        self._page = page
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._threads = ThreadPoolExecutor(_THREADS, "x-ray-api")
         self._is_closed = False
@@ -57,6 +60,8 @@ class DevEndpoint:
 
     async def handle(self, request: Request) -> Response:
         """Answer a request that passed `screen`."""
+        if self._page.serves(request):
+            return await self._page.handle(request)
         if request.method == "POST":
             answer = await self.call(request.target, request.body)
             return Response(answer.status, answer.body, list(answer.headers))
@@ -80,6 +85,7 @@ class DevEndpoint:
     async def close(self) -> None:
         """Begin no operation any more, and wait for those under way."""
         self._is_closed = True
+        self._page.close()
         await asyncio.to_thread(self._threads.shutdown)
 
 

@@ -7,6 +7,7 @@ import logging
 import random
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import msgspec
 from xrayd import __version__
 from xrayd.dev.api import XRayApi
 from xrayd.dev.database import Database
-from xrayd.dev.demo import send_demo
+from xrayd.dev.demo import DemoSwitch
 from xrayd.dev.endpoint import DevEndpoint, LocalTransport
 from xrayd.dev.feed import TraceFeed
+from xrayd.dev.pageapi import News, PageApi
 from xrayd.dev.store import Store
 from xrayd.errors import ConfigError, StoreError
 from xrayd.lifecycle import Group, shutdown_signal
@@ -66,12 +68,21 @@ async def run_dev(settings: DevSettings) -> None:
         database = await asyncio.to_thread(Database, settings.data)
         store = Store(database)
         feed = TraceFeed(store)
-        api = XRayApi(store, clock=time.time, region=settings.region, on_traces=feed.note)
+        news = News()
+
+        def note(trace_ids: Sequence[str]) -> None:
+            feed.note(trace_ids)
+            news.note()
+
+        api = XRayApi(store, clock=time.time, region=settings.region, on_traces=note)
     except StoreError as error:
         raise ConfigError(f"--data: {error}") from error
     if database.notice:
         log.warning("%s", database.notice)
-    endpoint = DevEndpoint(api, settings.allowed_hosts)
+    chance = random.Random()  # noqa: S311 - made-up traffic
+    demo = DemoSwitch(_reachable(settings.udp), settings.udp.family, chance)
+    page = PageApi(api, demo, news, lambda: _state_of(relay))
+    endpoint = DevEndpoint(api, page, settings.allowed_hosts)
     # No account is needed, so the signature is one nobody checks.
     identity = Identity(
         keys=Keys("dev", "dev", ""),
@@ -105,14 +116,12 @@ async def run_dev(settings: DevSettings) -> None:
         group.start(relay.look_after())
         group.start(feed.run())
         group.start(_keep_house(api))
-        if settings.demo:
-            address = _reachable(settings.udp)
-            chance = random.Random()  # noqa: S311 - made-up traffic
-            group.start(send_demo(address, settings.udp.family, chance))
+        demo.switch(settings.demo)
         signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
         for server in servers:
             server.stop()
+        demo.switch(False)
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
     await endpoint.close()
@@ -138,6 +147,21 @@ def _short(path: str) -> str:
     """A path as a user writes it, their home as `~`."""
     home = str(Path.home())
     return "~" + path.removeprefix(home) if path.startswith(home + "/") else path
+
+
+def _state_of(relay: Pipeline) -> dict[str, object]:
+    """The relay's figures, for the page."""
+    return {
+        "ledger": relay.ledger,
+        "difference": relay.difference(),
+        "buffer": {
+            "queued_documents": relay.queued,
+            "in_flight_documents": relay.buffer.in_flight,
+            "bytes": relay.buffer.bytes_held,
+            "bytes_max": relay.buffer.bytes_max,
+            "kernel_receive_buffer_bytes": relay.granted,
+        },
+    }
 
 
 def _explain_hangup() -> None:

@@ -1,0 +1,130 @@
+"""The service map as somebody sees it."""
+
+import pytest
+from browser import DevXrayd, Page
+from samples import HOSTILE, request, segment
+from selenium.webdriver.common.keys import Keys
+
+NODES = ".graph .node"
+
+
+def chain(*names: str, failing: str = "") -> list[dict]:
+    """A request that goes through services, one calling the next."""
+    root = segment(names[0], took=1.0, **request("/"))
+    made = [root]
+    for name in names[1:]:
+        caller = made[-1]
+        end = caller["end_time"] - 0.01
+        call = {"id": f"{len(made):x}{root['id'][1:]}", "name": name, "namespace": "remote",
+                "start_time": caller["start_time"] + 0.01, "end_time": end}  # fmt: skip
+        caller["subsegments"] = [*caller.get("subsegments", []), call]
+        status = request("/", 500 if name == failing else 200)
+        one = segment(name, **status) | {"trace_id": root["trace_id"], "parent_id": call["id"]}
+        made.append(one | {"start_time": call["start_time"], "end_time": end})
+    return made
+
+
+@pytest.fixture(scope="module")
+def services(dev: DevXrayd) -> None:
+    for _ in range(3):
+        dev.put(*chain("shop", "orders", "billing", failing="billing"))
+    dev.put(*chain("shop", "search"))
+
+
+@pytest.fixture
+def drawn(services: None, page: Page) -> Page:
+    page.open("#/map")
+    page.find(f"{NODES} .title", "billing")
+    return page
+
+
+def places(page: Page) -> dict[str, str]:
+    return page.run(
+        "return Object.fromEntries([...document.querySelectorAll('.graph .node')]"
+        ".map((e) => [e.dataset.node, e.getAttribute('transform')]))"
+    )
+
+
+def test_services_lie_in_layers_from_callers_to_callees(drawn):
+    at = {name: float(place.split("(")[1].split(" ")[0]) for name, place in places(drawn).items()}
+    assert at["shop|client|"] < at["shop||"] < at["orders||"] < at["billing||"]
+    assert at["search||"] == at["orders||"]
+
+
+def test_nodes_and_edges_tell_latency_traffic_and_faults(drawn):
+    labels = {e.get_attribute("aria-label") for e in drawn.all(NODES)}
+    assert any(one.startswith("billing service ") and "100 % fault" in one for one in labels)
+    assert any(
+        one.startswith("shop service 1.00 s: 1.00 s on average, 4 requests") for one in labels
+    )
+    assert drawn.all(".arc.fault")
+    assert "1.00 s · 0.1/min" in drawn.texts(".edge text") or any(
+        "/min" in text for text in drawn.run(
+            "return [...document.querySelectorAll('.edge text')].map((e) => e.textContent)")
+    )  # fmt: skip
+
+
+def test_traffic_moves_nothing(dev, drawn):
+    before = places(drawn)
+    dev.put(*chain("shop", "search"))
+    drawn.wait(lambda: any("5 requests" in (e.get_attribute("aria-label") or "")
+                           for e in drawn.all(NODES)))  # fmt: skip
+    assert places(drawn) == before
+
+
+def test_a_node_opens_its_figures_and_leads_to_its_traces(drawn):
+    drawn.find(NODES, "orders").send_keys(Keys.ENTER)
+    drawn.find(".detail h2", "orders")
+    drawn.find(".detail .plot .bar")
+    drawn.wait(lambda: len(drawn.all(".detail .plot")) == 2)
+    assert "node=orders" in drawn.driver.current_url
+    drawn.find(".detail a", "Traces").click()
+    drawn.find(".rows > .row", "shop.example")
+    assert drawn.find("#filter").get_attribute("value") == 'service(id(name: "orders"))'
+
+
+def test_search_and_neighbours_make_a_large_map_small(drawn):
+    drawn.find("input[type=search]").send_keys("bill")
+    drawn.wait(lambda: len(drawn.all(f"{NODES}.dim")) == len(drawn.all(NODES)) - 1)
+    drawn.find("input[type=search]").send_keys(Keys.ENTER)
+    drawn.find(".detail h2", "billing")
+    drawn.find("button", "Neighbours only").click()
+    drawn.wait(lambda: set(places(drawn)) == {"billing||", "orders||"})
+
+
+def test_two_hundred_services_do_not_overlap_and_can_be_read(dev, drawn):
+    for number in range(100):
+        dev.put(*chain("hub", f"a{number}", f"b{number}"))
+    drawn.open("#/map")
+    drawn.wait(lambda: len(drawn.all(NODES)) >= 200)
+    spots = list(places(drawn).values())
+    assert len(set(spots)) == len(spots)
+    height = "return document.querySelector('.graph .title').getBoundingClientRect().height"
+    assert drawn.run(height) > 9
+    drawn.find("input[type=search]").send_keys("a77", Keys.ENTER)
+    drawn.find(".detail h2", "a77")
+    drawn.wait(lambda: len(drawn.all(".edge text")) == 2)
+    drawn.find(f"{NODES} .title", "a77")
+
+
+def test_what_is_hostile_is_text(dev, page):
+    safe = [text for text in HOSTILE if not set(text) & set("<>{}\"'()$;")]
+    dev.put(*[segment(text[:60]) for text in safe if text.isascii()])
+    root = segment("evil")
+    call = {"id": "00000000000000aa", "name": "x", "namespace": "aws", "start_time":
+            root["start_time"], "end_time": root["end_time"],
+            "aws": {"operation": "Query", "table_name": HOSTILE[0]}}  # fmt: skip
+    dev.put(root | {"subsegments": [{**call, "name": "DynamoDB"}]})
+    page.open("#/map")
+    page.wait(lambda: any("<script>owned()" in (e.get_attribute("aria-label") or "")
+                          for e in page.all(NODES)))  # fmt: skip
+
+
+def test_a_trace_shows_its_own_map(dev, page):
+    documents = chain("shop", "orders", "billing", failing="billing")
+    dev.put(*documents)
+    page.open(f"#/trace/{documents[0]['trace_id']}")
+    page.find("button", "Show its map").click()
+    page.find(f"{NODES} .title", "billing")
+    page.find(NODES, "billing").send_keys(Keys.ENTER)
+    page.find(".detail h2", "billing")
