@@ -34,7 +34,7 @@ RUN mkdir -p usr/lib usr/bin etc/ssl/certs \
       | grep -oE '\s/(usr/)?lib[^ ]*/(ld-linux|lib(c|dl|m|pthread|resolv|rt|util|z)\.so)[^ ]*' | sort -u \
       | xargs cp -L --parents -t . \
  && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/ \
- && echo 'xray:x:10001:10001::/home/xray:/sbin/nologin' >etc/passwd \
+ && echo 'xray:x:10001:10001::/var/lib/xray:/sbin/nologin' >etc/passwd \
  && echo 'xray:x:10001:' >etc/group \
  && echo 'hosts: files dns' >etc/nsswitch.conf \
  && install -d -m 1777 tmp \
