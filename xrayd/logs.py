@@ -36,6 +36,8 @@ _REOPEN = logging.LogRecord("", 0, "", 0, "", None, None)
 
 def printable(text: str, limit: int = 128) -> str:
     r"""Text from outside for a log line: control characters escaped, cut to a length."""
+    if len(text) <= limit and text.isprintable():
+        return text
     cut = text[:limit]
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
     return safe if len(text) <= limit else safe + "…"

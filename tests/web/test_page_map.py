@@ -88,8 +88,15 @@ def test_search_and_neighbours_make_a_large_map_small(drawn):
     drawn.wait(lambda: len(drawn.all(f"{NODES}.dim")) == len(drawn.all(NODES)) - 1)
     drawn.find("input[type=search]").send_keys(Keys.ENTER)
     drawn.find(".detail h2", "billing")
-    drawn.find("button", "Neighbours only").click()
-    drawn.wait(lambda: set(places(drawn)) == {"billing||", "orders||"})
+
+    def neighbours_only() -> bool:
+        # A click that meets the choice of the node half way counts for nothing: click again.
+        button = drawn.find("button", "Neighbours only")
+        if button.get_attribute("aria-pressed") != "true":
+            button.click()
+        return set(places(drawn)) == {"billing||", "orders||"}
+
+    drawn.wait(neighbours_only)
 
 
 def test_two_hundred_services_do_not_overlap_and_can_be_read(dev, drawn):
