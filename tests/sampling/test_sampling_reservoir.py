@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xrayd.sampling.reservoir import CLOCK_JITTER_S, Draw, Reservoir
@@ -97,6 +97,7 @@ def test_after_a_step_forward_the_quota_has_expired_and_one_is_borrowed():
         max_size=40,
     ),
 )
+@example(0, [("load", 1, 0), ("draw", 1), ("wait", 5.0), ("draw", 1), ("step", -5), ("draw", 1)])
 @settings(max_examples=200, deadline=None)
 def test_no_second_gives_more_than_the_largest_quota_whatever_the_clock_does(size, events):
     """A second is a value of the wall clock, new again after a step back that is believed."""

@@ -69,7 +69,7 @@ class Reservoir:
         elif second < self._second - CLOCK_JITTER_S:
             self._second = second  # what was used stays used until the next second
         # A quota from the future was loaded before the clock stepped back: its age is unknown.
-        if second <= self._ttl and now >= self._loaded_at - CLOCK_JITTER_S:
+        if self._second <= self._ttl and now >= self._loaded_at - CLOCK_JITTER_S:
             if self._used < self._quota:
                 self._used += 1
                 return _TAKEN
