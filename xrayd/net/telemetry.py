@@ -33,7 +33,6 @@ class TelemetryReporter:
     ) -> None:
         self._ledger = ledger
         self._client = client
-        self._resource_arn = resource_arn
         self._ask_instance = ask_instance
         self._records = TelemetryRecords(
             os.environ.get("AWS_INSTANCE_ID", ""),

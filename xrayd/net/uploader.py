@@ -72,7 +72,6 @@ class Uploader:
         self._linger = True
         self._is_ready = False
         self._idle = asyncio.Event()
-        self.last_success_at = 0.0
 
     def open(self) -> None:
         """Begin to send; called once there is an identity."""
@@ -230,7 +229,6 @@ class Uploader:
             case Verdict.SENT:
                 self._answered_start = max(self._answered_start, batch.sent_at)
                 self._pace.succeed(now)
-                self.last_success_at = now
                 self._settle(batch, unprocessed, elapsed)
             case Verdict.SPLIT:
                 self._pace.succeed(now)
