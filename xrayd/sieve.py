@@ -17,10 +17,8 @@ from xrayd.relay.request import FullHead, OddHead
 from xrayd.relay.segment import Head, read_head
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Sampler
-from xrayd.sampling.document import Document
-from xrayd.sampling.matching import host_and_path
 from xrayd.sampling.otlp import read_otlp
-from xrayd.sampling.verdicts import Action, Verdict, trace_key
+from xrayd.sampling.verdicts import HOLD, KEEP, Verdict, trace_key
 
 # Bytes that holding costs beside the document: its place in a list of its trace's documents.
 _HOLD_OVERHEAD = DOCUMENT_OVERHEAD + 72
@@ -45,6 +43,8 @@ class Sieve:
         self._broker = broker
         self._ledger = Ledger()
         self.held = 0
+        self._taken_at = -1.0
+        self._clock = 0.0
         self._held: dict[str, list[tuple[bytes, float]]] = {}
         self._pass_on: Callable[[bytes, Head | None, float], None] = lambda *_: None
         self.load_rules()
@@ -63,8 +63,10 @@ class Sieve:
         if not isinstance(head, FullHead):
             self._take_otlp(document, now)
             return
-        verdict = self._sampler.decide(_describe(head), len(document) + _HOLD_OVERHEAD, time.time())
-        if verdict.action is Action.HOLD:
+        if now != self._taken_at:  # what one drain brings is taken at one time
+            self._taken_at, self._clock = now, time.time()
+        verdict = self._sampler.decide(head, len(document) + _HOLD_OVERHEAD, self._clock)
+        if verdict is HOLD:
             key = trace_key(head.trace_id)
             assert key is not None  # only traces with an id are held
             self._held.setdefault(key, []).append((document, now))
@@ -72,7 +74,7 @@ class Sieve:
             return
         if self._held and trace_key(head.trace_id) in self._held:
             self.release()  # what came earlier of this trace goes first
-        if verdict.action is Action.KEEP:
+        if verdict is KEEP:
             # An odd one is what it is without us: not read.
             self._pass_on(document, read_head(document) if type(head) is OddHead else head, now)
         else:
@@ -83,7 +85,7 @@ class Sieve:
         for release in self._sampler.take_releases(time.time()):
             documents = self._held.pop(release.trace, [])
             self.held -= len(documents)
-            if release.verdict.action is Action.KEEP:
+            if release.verdict is KEEP:
                 for document, now in documents:
                     self._pass_on(document, read_head(document), now)
             else:
@@ -120,7 +122,7 @@ class Sieve:
         payload = read_otlp(document)
         if payload is not None:
             verdict = self._sampler.decide_otlp(payload, time.time())
-            if verdict.action is Action.DROP:
+            if verdict is not KEEP:
                 self._count_out(verdict, 1)
                 return
         self._pass_on(document, None, now)
@@ -129,33 +131,3 @@ class Sieve:
         counts = self._ledger.sampled_out
         name = verdict.rule_name or ""
         counts[name if name in counts or len(counts) < _RULES_MAX else "other"] += documents
-
-
-def _describe(head: FullHead) -> Document:
-    """What the sampler reads of a document."""
-    if head.type or head.parent_id:  # no root: nothing to match
-        return Document(
-            head.trace_id, head.parent_id or None, head.type or None, head.in_progress, _rule(head)
-        )
-    request = head.http.request if head.http is not None else None
-    host, path = host_and_path(request.url) if request is not None else (None, None)
-    return Document(
-        head.trace_id,
-        None,
-        None,
-        head.in_progress,
-        _rule(head),
-        head.name or None,
-        head.origin or None,
-        host,
-        request.method or None if request is not None else None,
-        path,
-        head.resource_arn or None,
-    )
-
-
-def _rule(head: FullHead) -> str | None:
-    """The rule an SDK decided by."""
-    if head.aws is None or head.aws.xray is None:
-        return None
-    return head.aws.xray.sampling_rule_name or head.aws.xray.rule_name or None

@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fakes.documents import make_document
 from fakes.process import Xrayd
+from fakes.sampling import SamplingService
 from fakes.xray import CREDENTIALS, FakeXRay
 
+from xrayd.relay.request import FullHead, Http, HttpRequest
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
-from xrayd.sampling.document import Document
-from xrayd.sampling.matching import Dialect, Matcher
+from xrayd.sampling.matching import Dialect, Matcher, host_and_path
 from xrayd.sampling.rule import SamplingRule, SamplingRuleRecord, default_record
 
 NOW = 1_800_000_000.0
@@ -75,15 +76,14 @@ def client_body(client: int, now: float) -> bytes:
     return json.dumps({"SamplingStatisticsDocuments": rows}).encode()
 
 
-def documents(count: int, paths: int) -> list[Document]:
+def documents(count: int, paths: int) -> list[FullHead]:
     chance = random.Random(1)
     made = []
     for number in range(count):
         trace = f"1-6b02e009-{chance.getrandbits(96):024x}"
-        path = f"/api/v1/{number % 30}/{chance.randrange(paths)}"
-        made.append(
-            Document(trace_id=trace, name="shop", host="a.example.com", method="GET", url_path=path)
-        )
+        url = f"http://a.example.com/api/v1/{number % 30}/{chance.randrange(paths)}"
+        request = Http(HttpRequest(url, "GET"))
+        made.append(FullHead(trace_id=trace, name="shop", http=request))
     return made
 
 
@@ -140,10 +140,10 @@ def report(*, is_authority: bool) -> float:
 
 def match(paths: int) -> float:
     matcher = Matcher(RULES, Dialect.DAEMON)
-    values = [
-        (each.name, each.origin, each.host, each.method, each.url_path, each.resource_arn)
-        for each in documents(50_000, paths)
-    ]
+    values = []
+    for each in documents(50_000, paths):
+        name, _, url, method, _ = each.traits()
+        values.append((name, None, host_and_path(url)[0], method, host_and_path(url)[1], None))
 
     def run() -> int:
         for each in values:
@@ -157,7 +157,7 @@ def decide(paths: int, per_trace: int) -> float:
     """Each trace a root and further documents, all decided by 25 rules."""
     roots = documents(50_000 // per_trace, paths)
     rest = [
-        Document(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
+        FullHead(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
     ]
 
     def run() -> int:
@@ -179,7 +179,7 @@ def hold() -> float:
     """The root last: every other document is held and released."""
     roots = documents(5_000, 20)
     parts = [
-        Document(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
+        FullHead(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
     ]
 
     def run() -> int:
@@ -193,6 +193,38 @@ def hold() -> float:
         return 10 * len(roots)
 
     return best(run)
+
+
+def poll_in_real_time(seconds: int = 30) -> tuple[float, int]:
+    """The share of a core that all clients take of a process before a fake X-Ray, and the calls it
+    made there. Each client has a connection of its own and polls every ten seconds.
+    """
+    with tempfile.TemporaryDirectory() as home, FakeXRay() as fake:
+        service = SamplingService(fake, *map(msgspec.to_builtins, RULES[:-1]))
+        service.quotas = dict.fromkeys((rule.rule_name for rule in RULES), 100)
+        address = "127.0.0.1:{port}"
+        (Path(home) / "cfg.yaml").write_text(json.dumps({"Endpoint": fake.url}))
+        flags = ("-o", "-n", "us-east-1", "-b", address, "-t", address, "-c", "cfg.yaml")
+        with Xrayd(*flags, home=Path(home), env=CREDENTIALS) as process:
+            connections = [
+                http.client.HTTPConnection("127.0.0.1", process.port) for _ in range(CLIENTS)
+            ]
+            for connection in connections:
+                connection.request("POST", "/GetSamplingRules", b"{}")
+                connection.getresponse().read()
+            before, began = process.cpu_seconds(), time.monotonic()
+            for turn in range(seconds * CLIENTS // 10):
+                time.sleep(max(0.0, began + turn * 10 / CLIENTS - time.monotonic()))
+                connection = connections[turn % CLIENTS]
+                connection.request(
+                    "POST", "/SamplingTargets", client_body(turn % CLIENTS, time.time())
+                )
+                connection.getresponse().read()
+            took = process.cpu_seconds() - before
+            share = took / (time.monotonic() - began)
+            for connection in connections:
+                connection.close()
+        return share, service.calls("/SamplingTargets")
 
 
 def start(home: str, fake: FakeXRay, apply: str) -> Xrayd:
@@ -274,6 +306,8 @@ def process_table() -> None:
     print(f"{'GetSamplingRules through a process':<55} {rules:10.2f} µs")
     print(f"{'GetSamplingTargets of 25 rows through a process':<55} {targets:10.2f} µs")
     print(f"{CLIENTS} clients every 10 s: {targets * CLIENTS / 10 / 1e6:.2%} of a core")
+    share, calls = poll_in_real_time()
+    print(f"the same in real time before X-Ray: {share:.2%} of a core, {calls} calls in 30 s")
     for per_trace in (1, 5):
         costs = {
             apply: sorted(apply_in_process(apply, per_trace) for _ in range(3))[1]

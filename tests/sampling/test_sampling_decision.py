@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from sampling_samples import NOW, OWN_ID, body, client, rule
 
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
-from xrayd.sampling.document import Document, OtlpDocument
+from xrayd.sampling.document import OtlpDocument
+from xrayd.sampling.matching import Dialect, Matcher, MatchRequest, host_and_path
 from xrayd.sampling.report import Statistics, Target
 from xrayd.sampling.rule import SamplingRule, default_record
 from xrayd.sampling.verdicts import RANDOM_PART, Action, VerdictTable, least_kept, trace_key
@@ -36,8 +38,30 @@ def sampler(*rules, apply=Apply.ALL, **options) -> Sampler:
     return made
 
 
+@dataclass(frozen=True)
+class Document:
+    """A document as a caller decodes it; absent fields are empty."""
+
+    trace_id: str
+    parent_id: str = ""
+    type: str = ""
+    in_progress: bool = False
+    rule_name: str = ""
+    name: str = ""
+    origin: str = ""
+    url: str = ""
+    method: str = ""
+    resource_arn: str = ""
+
+    def sdk_rule(self) -> str:
+        return self.rule_name
+
+    def traits(self) -> tuple[str, str, str, str, str]:
+        return self.name, self.origin, self.url, self.method, self.resource_arn
+
+
 def root(trace_id=UNLUCKY, **fields) -> Document:
-    return Document(trace_id=trace_id, **{"name": "shop", "url_path": "/shop/cart", **fields})
+    return Document(trace_id=trace_id, **{"name": "shop", "url": "/shop/cart", **fields})
 
 
 def part(trace_id=UNLUCKY, **fields) -> Document:
@@ -85,9 +109,7 @@ def test_a_trace_is_remembered_by_one_form_of_its_id():
     assert trace_key("4efaaf4d1e8720b39541901950019EE5") == "1-4efaaf4d-1e8720b39541901950019ee5"
 
 
-@pytest.mark.parametrize(
-    "odd", [None, "", "2-6b02e009-" + "0" * 24, "1-00000005-abc", "not-a-trace-id"]
-)
+@pytest.mark.parametrize("odd", ["", "2-6b02e009-" + "0" * 24, "1-00000005-abc", "not-a-trace-id"])
 def test_what_is_no_trace_id_is_nobodys_to_decide(odd):
     assert trace_key(odd) is None
     assert sampler().decide(part(odd), 100, NOW).action is KEEP
@@ -149,7 +171,7 @@ def test_before_rules_are_known_everything_is_kept_and_stays_so_for_the_traces_s
 def test_a_root_is_decided_by_the_rule_it_matches():
     made = sampler(rule("shop", url_path="/shop/*", fixed_rate=1.0), default(0.0))
     assert made.decide(root(), 100, NOW).action is KEEP
-    assert made.decide(root(LUCKY, url_path="/other"), 100, NOW).rule_name == "Default"
+    assert made.decide(root(LUCKY, url="/other"), 100, NOW).rule_name == "Default"
 
 
 @pytest.mark.parametrize(
@@ -157,22 +179,71 @@ def test_a_root_is_decided_by_the_rule_it_matches():
     [
         ("service_name", "name"),
         ("service_type", "origin"),
-        ("host", "host"),
+        ("host", "url"),
         ("http_method", "method"),
-        ("url_path", "url_path"),
         ("resource_arn", "resource_arn"),
     ],
 )
 def test_each_field_of_the_root_can_decide(pattern, value):
     made = sampler(rule("r", fixed_rate=0.0, reservoir_size=0, **{pattern: "Match*"}), default(1.0))
-    hit, miss = Document(UNLUCKY, **{value: "match-me"}), Document(LUCKY, **{value: "other"})
+    before = "http://" if value == "url" else ""
+    hit = Document(UNLUCKY, **{value: f"{before}match-me"})
+    miss = Document(LUCKY, **{value: f"{before}other"})
     assert made.decide(hit, 100, NOW).rule_name == "r"
     assert made.decide(miss, 100, NOW).action is KEEP
 
 
 def test_a_worker_without_a_url_does_not_fall_to_a_rule_on_a_path():
     made = sampler(rule("health", priority=1, url_path="/health", fixed_rate=0.0), default(1.0))
-    assert made.decide(root(url_path=None), 100, NOW).action is KEEP
+    assert made.decide(root(url=""), 100, NOW).action is KEEP
+
+
+def test_what_a_kind_of_root_matched_is_forgotten_with_the_rules():
+    made = sampler(rule("shop", url_path="/shop/*", fixed_rate=0.0, reservoir_size=0), default(1.0))
+    assert made.decide(root(trace(0, 1)), 100, NOW).rule_name == "shop"
+    made.load_rules([rule("cart", url_path="/shop/cart", fixed_rate=0.0), default(1.0)])
+    made.decide(root(trace(0, 2)), 100, NOW)  # borrowed
+    assert made.decide(root(trace(0, 3)), 100, NOW).rule_name == "cart"
+
+
+def test_ids_in_any_spelling_are_one_trace():
+    made = sampler(default(0.0, reservoir=1))
+    x_ray, w3c = "1-6b02e00a-" + "0A" * 12, "6B02E00A" + "0a" * 12
+    assert made.decide(root(x_ray), 100, NOW).action is KEEP
+    assert made.decide(root(trace(0, 1)), 100, NOW).action is DROP
+    for spelling in (x_ray.lower(), w3c, w3c.lower()):
+        assert made.decide(part(spelling), 100, NOW).action is KEEP
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "ab", "A", ""]),  # name
+            st.sampled_from(["", "b", "a"]),  # origin
+            st.sampled_from(["", "http://h/p/1", "http://h/q", "/p/1", "x" * 300]),  # URL
+            st.sampled_from(["", "GET", "get"]),  # method
+        ),
+        max_size=20,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_the_rule_of_a_root_is_the_matchers_however_many_were_seen_before(kinds):
+    rules = [
+        rule("r1", priority=1, service_name="ab", reservoir_size=0, fixed_rate=0.0),
+        rule("r2", priority=2, service_type="a", url_path="/p/*", reservoir_size=0, fixed_rate=0.0),
+        rule("r3", priority=3, host="h", http_method="GET", reservoir_size=0, fixed_rate=0.0),
+        default(0.0),
+    ]
+    made, matcher = sampler(*rules), Matcher(rules, Dialect.DAEMON)
+    for number, (name, origin, url, method) in enumerate(kinds):
+        host, path = host_and_path(url)
+        found = matcher.match(
+            MatchRequest(
+                service_name=name, service_type=origin, host=host, http_method=method, url_path=path
+            )
+        )
+        document = Document(trace(0, number), name=name, origin=origin, url=url, method=method)
+        assert made.decide(document, 100, NOW).rule_name == found.rule_name
 
 
 def test_all_parts_share_the_verdict_of_their_root():
@@ -204,7 +275,7 @@ def test_a_downstream_segment_is_no_root():
 
 def test_a_root_in_progress_waits_for_the_complete_one_which_may_say_more():
     relay = Relay(sampler(rule("shop", url_path="/shop/*", fixed_rate=1.0), default(0.0)))
-    begun = relay.receive(root(url_path=None, in_progress=True), NOW)
+    begun = relay.receive(root(url="", in_progress=True), NOW)
     relay.receive(root(), NOW + 1)
     assert relay.fate[begun] == (KEEP, None)
 
@@ -225,7 +296,7 @@ def test_with_keep_rootless_a_trace_without_a_root_is_taken_as_decided_elsewhere
 
 def test_without_a_default_rule_what_matches_nothing_is_kept():
     made = sampler(SHOP)
-    assert made.decide(root(url_path="/other"), 100, NOW).action is KEEP
+    assert made.decide(root(url="/other"), 100, NOW).action is KEEP
 
 
 def test_the_reservoir_comes_first_and_its_verdict_is_remembered():
@@ -257,21 +328,22 @@ def test_the_verdict_table_is_bounded_and_forgets_the_least_used():
     table = VerdictTable(100, 600)
     from xrayd.sampling.verdicts import KEEP as KEPT
 
-    table.put("often", KEPT, 0)
+    table.put("often", KEPT)
     for number in range(1_000):
-        table.put(str(number), KEPT, 0)
-        assert table.get("often", 0) is KEPT
+        table.put(str(number), KEPT)
+        assert table.get("often") is KEPT
         assert len(table) <= 101
-    assert table.get("0", 0) is None
+    assert table.get("0") is None
 
 
 def test_the_verdict_table_forgets_after_twice_its_time_at_most():
     table = VerdictTable(100, 600)
     from xrayd.sampling.verdicts import KEEP as KEPT
 
-    table.put("a", KEPT, 0)
-    assert table.get("b", 600) is None
-    assert table.get("b", 1200) is None
+    table.put("a", KEPT)
+    table.look_at_clock(600)
+    assert len(table) == 1
+    table.look_at_clock(1200)
     assert len(table) == 0
 
 
@@ -318,7 +390,7 @@ def test_with_no_room_at_all_nothing_is_held():
     "order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
 )
 def test_a_rule_name_anywhere_keeps_the_trace_in_any_order(order):
-    documents = [part(), root(), root(parent_id="6" * 16, sdk_rule="checkout")]
+    documents = [part(), root(), root(parent_id="6" * 16, rule_name="checkout")]
     relay = Relay(sampler(default(0.0), apply=Apply.UNDECIDED))
     for seconds, place in enumerate(order):
         relay.receive(documents[place], NOW + seconds)
@@ -340,13 +412,13 @@ def test_a_rule_name_that_comes_after_the_hold_does_not_tear_the_trace():
     relay = Relay(sampler(SHOP, default(0.0), apply=Apply.UNDECIDED))
     relay.receive(part(), NOW)
     now = relay.wait(NOW, 5)
-    late = relay.receive(root(sdk_rule="checkout"), now)
+    late = relay.receive(root(rule_name="checkout"), now)
     assert relay.fate[late] == (DROP, "Default")
 
 
 def test_all_decides_what_an_sdk_has_decided_once_more():
     made = sampler(default(0.0))
-    assert made.decide(root(sdk_rule="checkout"), 100, NOW).action is DROP
+    assert made.decide(root(rule_name="checkout"), 100, NOW).action is DROP
 
 
 # OTLP
@@ -390,7 +462,7 @@ def test_otlp_and_segments_of_a_dropped_trace_share_its_fate():
 def test_statistics_count_traces_and_are_reported_once():
     made = sampler(SHOP, default(0.0, reservoir=1))
     for number in range(4):
-        made.decide(root(trace(0, number), url_path="/other"), 100, NOW)
+        made.decide(root(trace(0, number), url="/other"), 100, NOW)
         made.decide(part(trace(0, number)), 100, NOW)
     assert made.take_report().statistics == [Statistics("Default", OWN_ID, 4, 1, 1)]
     assert made.take_report().statistics == []
@@ -399,7 +471,7 @@ def test_statistics_count_traces_and_are_reported_once():
 def test_an_undecided_trace_counts_when_it_is_final():
     relay = Relay(sampler(SHOP, apply=Apply.UNDECIDED))
     relay.receive(root(), NOW)
-    relay.receive(part(sdk_rule="x"), NOW + 1)
+    relay.receive(part(rule_name="x"), NOW + 1)
     assert relay.sampler.take_report().statistics == []
     relay.receive(root(trace(0, 1)), NOW + 1)
     relay.wait(NOW + 1, 5)
@@ -454,7 +526,7 @@ traces = st.lists(
     st.tuples(
         st.floats(0, 1),  # randomness
         st.integers(0, 4),  # parts besides the root
-        st.sampled_from(["/shop/a", "/other", None]),
+        st.sampled_from(["/shop/a", "/other", ""]),
         st.booleans(),  # whether a copy in progress comes too
         st.sampled_from([None, None, None, "root", "part"]),  # which of them names an SDK's rule
     ),
@@ -467,13 +539,13 @@ def documents_of(shape) -> list[Document]:
     documents = []
     for number, (randomness, parts, path, in_progress, named) in enumerate(shape):
         trace_id = trace(randomness, number)
-        sdk_rule = "x" if named == "root" else None
-        documents.append(root(trace_id, url_path=path, sdk_rule=sdk_rule))
+        rule_name = "x" if named == "root" else ""
+        documents.append(root(trace_id, url=path, rule_name=rule_name))
         documents += [part(trace_id)] * parts
         if in_progress:
-            documents.append(root(trace_id, url_path=None, in_progress=True))
+            documents.append(root(trace_id, url="", in_progress=True))
         if named == "part":
-            documents.append(root(trace_id, parent_id="7" * 16, sdk_rule="x"))
+            documents.append(root(trace_id, parent_id="7" * 16, rule_name="x"))
     return documents
 
 
@@ -544,9 +616,9 @@ def test_no_trace_is_ever_torn_in_two_whatever_comes_when_and_however_little_fit
         now += data.draw(st.sampled_from([0.0, 0.1, 1.0, 3.0, -2.0]))
         trace_id = trace(data.draw(st.sampled_from([0.0, 0.6, 1.0])), data.draw(st.integers(0, 3)))
         make = data.draw(st.sampled_from([root, part]))
-        sdk_rule = data.draw(st.sampled_from([None, None, "x"]))
+        rule_name = data.draw(st.sampled_from(["", "", "x"]))
         is_open = data.draw(st.booleans())
-        document = make(trace_id, sdk_rule=sdk_rule, in_progress=is_open)
+        document = make(trace_id, rule_name=rule_name, in_progress=is_open)
         number = relay.receive(document, now, data.draw(st.sampled_from([50, 200])))
         numbers[number] = trace_id
         assert 0 <= made.held_documents <= 4
@@ -589,7 +661,7 @@ def test_ten_thousand_requests_a_second_keep_to_reservoir_and_rate():
         for number in range(10_000):
             place = number % 25
             trace_id = f"1-6b02e009-{chance.getrandbits(96):024x}"
-            document = root(trace_id, url_path=f"/{place}/x")
+            document = root(trace_id, url=f"/{place}/x")
             is_kept = made.decide(document, 1_000, NOW + second + number / 10_000).action is KEEP
             name = names[place]
             requests[name] += 1

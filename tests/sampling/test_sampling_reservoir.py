@@ -52,6 +52,14 @@ def test_a_quota_within_the_second_adds_nothing_to_what_was_borrowed_in_it():
     assert reservoir.draw(T) is Draw.NOTHING
 
 
+def test_a_larger_quota_counts_at_the_very_time_the_smaller_was_spent():
+    reservoir = Reservoir(5)
+    reservoir.load(1, T + 300, T)
+    assert drawn(reservoir, T, 2) == {"taken": 1, "nothing": 1}
+    reservoir.load(3, T + 300, T)
+    assert drawn(reservoir, T, 4) == {"taken": 2, "nothing": 2}
+
+
 def test_a_reservoir_may_be_resized_to_zero_and_back():
     reservoir = Reservoir(1)
     reservoir.resize(0)

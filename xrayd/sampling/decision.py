@@ -40,8 +40,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from xrayd.sampling.document import Document, OtlpDocument
-from xrayd.sampling.matching import Dialect, Matcher, Values
+from xrayd.sampling.document import Document, OtlpDocument, Traits
+from xrayd.sampling.matching import Dialect, Matcher, host_and_path
 from xrayd.sampling.report import Report, Statistics, Target
 from xrayd.sampling.reservoir import Draw, Reservoir
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
@@ -55,7 +55,6 @@ from xrayd.sampling.verdicts import (
     least_kept,
     trace_key,
 )
-from xrayd.sampling.windows import Counts
 
 _NOTHING, _BORROWED = Draw.NOTHING, Draw.BORROWED
 
@@ -64,6 +63,12 @@ _TICK_MAX_S = 2.0
 
 A clock that steps forward must not end every hold and forget every verdict at once.
 """
+
+_MATCHED_MAX = 1_024
+"""Roots of different traits whose rule is remembered."""
+
+_MATCHED_LONGEST = 256
+"""Traits of more characters are matched anew every time, so that the memory stays small."""
 
 
 class Apply(StrEnum):
@@ -93,13 +98,13 @@ class Release(Struct, frozen=True):
 class _Rule:
     """A rule at work: its rate in force, its reservoir and its statistics since the last report."""
 
-    __slots__ = ("counts", "drop", "least", "reservoir", "rule")
+    __slots__ = ("borrowed", "drop", "dropped", "kept", "least", "reservoir", "rule")
 
     def __init__(self, rule: SamplingRule) -> None:
         self.rule = rule
         self.least = least_kept(rule.fixed_rate)
         self.reservoir = Reservoir(rule.reservoir_size)
-        self.counts = Counts()
+        self.kept = self.dropped = self.borrowed = 0
         self.drop = Verdict(Action.DROP, rule.rule_name)
 
     def follow(self, rule: SamplingRule) -> None:
@@ -112,14 +117,19 @@ class _Rule:
     def judge(self, key: str, now: float) -> Verdict:
         """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
         draw = self.reservoir.draw(now)
-        if draw is _NOTHING and key[RANDOM_PART] < self.least:
-            return self.drop
-        counts = self.counts
-        counts.requests += 1
-        counts.sampled += 1
-        if draw is _BORROWED:
-            counts.borrowed += 1
+        if draw is _NOTHING:
+            if key[RANDOM_PART] < self.least:
+                return self.drop
+        elif draw is _BORROWED:
+            self.borrowed += 1
+        self.kept += 1
         return KEEP
+
+    def take_counts(self) -> tuple[int, int, int]:
+        """Traces, those kept, and those kept on borrowed reservoir, since the last call."""
+        counts = self.kept + self.dropped, self.kept, self.borrowed
+        self.kept = self.dropped = self.borrowed = 0
+        return counts
 
 
 class _Held:
@@ -131,7 +141,7 @@ class _Held:
         self.since = since
         self.documents = 0
         self.size_bytes = 0
-        self.root: Values | None = None
+        self.root: Traits | None = None
         self.condemned_by: _Rule | None = None
 
 
@@ -186,6 +196,7 @@ class Sampler:
         self._releases: list[Release] = []
         self._rules: dict[str, _Rule] = {}
         self._matcher = Matcher((), Dialect.DAEMON)
+        self._matched: dict[Traits, _Rule] = {}
         self._now = math.inf
         self._elapsed = 0.0
 
@@ -197,19 +208,15 @@ class Sampler:
             known.follow(rule)
         self._rules = loaded
         self._matcher = Matcher((known.rule for known in loaded.values()), Dialect.DAEMON)
+        self._matched = {}
 
     def take_report(self) -> Report:
         """The statistics since the last report, of rules that had any: for `Broker.exchange`."""
         rows = []
         for name, rule in self._rules.items():
-            counts = rule.counts
-            if counts.requests:
-                rule.counts = Counts()
-                rows.append(
-                    Statistics(
-                        name, self._client_id, counts.requests, counts.sampled, counts.borrowed
-                    )
-                )
+            requests, sampled, borrowed = rule.take_counts()
+            if requests:
+                rows.append(Statistics(name, self._client_id, requests, sampled, borrowed))
         return Report(statistics=rows)
 
     def absorb_targets(self, targets: Sequence[Target], now: float) -> None:
@@ -235,15 +242,12 @@ class Sampler:
             Keep, drop, or hold: the last until a `Release` for its trace. Other documents of the
             trace that were held before are released by `take_releases`, never here.
         """
-        if self._is_off:
-            return KEEP
-        key = trace_key(document.trace_id)
-        if key is None:
-            return KEEP
-        elapsed = self._tick(now)
-        verdict = self._verdicts.get(key, elapsed)
+        if now != self._now:
+            self._tick(now)
+        key = document.trace_id
+        verdict = self._verdicts.get(key)  # nearly every id is written as its key
         if verdict is None:
-            verdict = self._decide_new(key, document, size_bytes, now)
+            verdict = self._decide_unknown(key, document, size_bytes, now)
         if verdict is not KEEP and verdict is not HOLD:
             self._count_out(verdict, 1)
         return verdict
@@ -265,10 +269,10 @@ class Sampler:
 
         Traces that have been held for long enough are decided now.
         """
-        elapsed = self._tick(now)
+        self._tick(now)
         while self._held:
             key, held = next(iter(self._held.items()))
-            if elapsed - held.since < self._hold_s:
+            if self._elapsed - held.since < self._hold_s:
                 break
             self._settle(key, self._fallback(key, held, now))
         releases, self._releases = self._releases, []
@@ -280,26 +284,32 @@ class Sampler:
         for key, held in list(self._held.items()):
             self._settle(key, self._fallback(key, held, now))
 
-    def _decide_new(self, key: str, document: Document, size_bytes: int, now: float) -> Verdict:
-        if not self._rules or (self._is_undecided and document.sdk_rule):
+    def _decide_unknown(
+        self, trace_id: str, document: Document, size_bytes: int, now: float
+    ) -> Verdict:
+        """The verdict of a document whose trace is not known by its id as it is written."""
+        key = trace_key(trace_id)
+        if key is None or self._is_off:
+            return KEEP
+        if key == trace_id:
+            key = trace_id  # whose hash is known already
+        elif (verdict := self._verdicts.get(key)) is not None:
+            return verdict
+        if not self._rules or (self._is_undecided and document.sdk_rule()):
             return self._settle(key, KEEP)
         held = self._held.get(key)
-        is_root = document.type is None and not document.parent_id
+        is_root = not document.type and not document.parent_id
         if is_root and (held is None or held.condemned_by is None):
-            values = (
-                document.name,
-                document.origin,
-                document.host,
-                document.method,
-                document.url_path,
-                document.resource_arn,
-            )
             if document.in_progress:
                 held = held or _Held(self._elapsed)
-                held.root = values
+                held.root = document.traits()
             else:
-                rule = self._match(values)
+                traits = document.traits()
+                rule = self._matched.get(traits) or self._match(traits)
                 verdict = KEEP if rule is None else rule.judge(key, now)
+                if verdict is KEEP and held is None:
+                    self._verdicts.put(key, KEEP)
+                    return KEEP
                 if verdict is KEEP or not self._is_undecided:
                     return self._settle(key, verdict)
                 held = held or _Held(self._elapsed)
@@ -310,7 +320,7 @@ class Sampler:
         key = trace_key(trace_id)
         if key is None:
             return KEEP
-        verdict = self._verdicts.get(key, self._elapsed)
+        verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = KEEP if self._is_undecided else self._judge_default(key, now)
             self._settle(key, verdict)
@@ -346,9 +356,19 @@ class Sampler:
             return KEEP if rule is None else rule.judge(key, now)
         return KEEP if self._keep_rootless else self._judge_default(key, now)
 
-    def _match(self, values: Values) -> _Rule | None:
-        rule = self._matcher.find(values)
-        return self._rules.get(DEFAULT_RULE_NAME if rule is None else rule.rule_name)
+    def _match(self, traits: Traits) -> _Rule | None:
+        """The rule that takes a root, remembered: few kinds of requests make up most of them."""
+        name, origin, url, method, resource_arn = traits
+        host, path = host_and_path(url)
+        found = self._matcher.find(
+            (name or None, origin or None, host, method or None, path, resource_arn or None)
+        )
+        rule = self._rules.get(DEFAULT_RULE_NAME if found is None else found.rule_name)
+        if rule is not None and len("".join(traits)) <= _MATCHED_LONGEST:
+            if len(self._matched) >= _MATCHED_MAX:
+                self._matched.clear()
+            self._matched[traits] = rule
+        return rule
 
     def _judge_default(self, key: str, now: float) -> Verdict:
         rule = self._rules.get(DEFAULT_RULE_NAME)
@@ -359,10 +379,9 @@ class Sampler:
         if verdict is not KEEP:
             rule = self._rules.get(verdict.rule_name or "")
             if rule is not None:
-                rule.counts.requests += 1
-        self._verdicts.put(key, verdict, self._elapsed)
-        if key in self._held:
-            held = self._held.pop(key)
+                rule.dropped += 1
+        self._verdicts.put(key, verdict)
+        if self._held and (held := self._held.pop(key, None)) is not None:
             self.held_documents -= held.documents
             self.held_bytes -= held.size_bytes
             self._releases.append(Release(key, verdict, held.documents, held.size_bytes))
@@ -374,10 +393,10 @@ class Sampler:
         name = verdict.rule_name or ""
         self.sampled_out[name] = self.sampled_out.get(name, 0) + documents
 
-    def _tick(self, now: float) -> float:
-        """Seconds that have passed since the first look, by a clock that never steps."""
+    def _tick(self, now: float) -> None:
+        """Look at the clock: `_elapsed` are the seconds since the first look, without its steps."""
         passed = now - self._now
         if passed > 0:
             self._elapsed += min(passed, _TICK_MAX_S)
+            self._verdicts.look_at_clock(self._elapsed)
         self._now = now
-        return self._elapsed

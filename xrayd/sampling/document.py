@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from msgspec import Struct
 
+Traits = tuple[str, str, str, str, str]
+"""What rules look at in a root segment: name, origin, `http.request.url`, `http.request.method` and
+`resource_arn`; "" for what is absent.
+"""
 
-class Document(Struct, frozen=True):
-    """What a decision reads of a segment document. None: absent. Never an empty string.
 
-    Attributes:
-        trace_id: as in the document.
-        parent_id: the caller's segment or subsegment.
-        type: `subsegment`, or None for a segment.
-        in_progress: whether it is not complete.
-        sdk_rule: `aws.xray.sampling_rule_name` (Python, .NET) or `aws.xray.rule_name` (Node).
-        name: the service name.
-        origin: the service type.
-        host: of `http.request.url`, see `matching.host_and_path`.
-        method: `http.request.method`.
-        url_path: of `http.request.url`.
-        resource_arn: as in the document.
+class Document(Protocol):
+    """What a decision reads of a segment document. Texts are "" where the document has none.
+
+    It is what the relay decodes anyway: nothing is copied for a decision, and traits are asked for
+    only where a trace's root is to be matched.
     """
 
-    trace_id: str | None
-    parent_id: str | None = None
-    type: str | None = None
-    in_progress: bool = False
-    sdk_rule: str | None = None
-    name: str | None = None
-    origin: str | None = None
-    host: str | None = None
-    method: str | None = None
-    url_path: str | None = None
-    resource_arn: str | None = None
+    @property
+    def trace_id(self) -> str:
+        """As in the document."""
+
+    @property
+    def parent_id(self) -> str:
+        """The caller's segment or subsegment."""
+
+    @property
+    def type(self) -> str:
+        """`subsegment`, or "" for a segment."""
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether it is not complete."""
+
+    def sdk_rule(self) -> str:
+        """`aws.xray.sampling_rule_name` (Python, .NET) or `aws.xray.rule_name` (Node)."""
+
+    def traits(self) -> Traits:
+        """What rules look at."""
 
 
 class OtlpDocument(Struct, frozen=True):

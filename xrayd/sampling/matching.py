@@ -197,6 +197,7 @@ class _FieldJudge:
         self._exact: dict[str, int] = {}
         self._prefixes: dict[int, dict[str, int]] = {}
         self._predicates: list[tuple[Callable[[str], bool], int]] = []
+        sources = []
         for pattern, mask in masks.items():
             if not _WILD & set(pattern):
                 self._exact[pattern] = mask
@@ -204,6 +205,9 @@ class _FieldJudge:
                 self._prefixes.setdefault(len(pattern) - 1, {})[pattern[:-1]] = mask
             else:
                 self._predicates.append((compile_wildcard(pattern), mask))
+                sources.append(_source_of(pattern))
+        # Most values match none of the others: one look says so.
+        self._may_match = re.compile("|".join(sources), re.DOTALL).fullmatch if sources else None
         absent = _ABSENT[dialect].get(MATCHERS[index])
         if dialect is Dialect.SDK:
             self._absent = (1 << len(rules)) - 1
@@ -227,9 +231,10 @@ class _FieldJudge:
         mask = self._always | self._exact.get(text, 0)
         for length, prefixes in self._prefixes.items():
             mask |= prefixes.get(text[:length], 0)
-        for predicate, rules in self._predicates:
-            if predicate(text):
-                mask |= rules
+        if self._may_match is not None and self._may_match(text):
+            for predicate, rules in self._predicates:
+                if predicate(text):
+                    mask |= rules
         return mask
 
 
@@ -247,8 +252,16 @@ def compile_wildcard(pattern: str) -> Callable[[str], bool]:
             return lambda text: text.startswith(head)
         if not head and "*" not in tail:
             return lambda text: text.endswith(tail)
-    # The leftmost place for each piece between two stars is always the right one. An atomic group
-    # says so: nothing is tried twice.
+    search = re.compile(_source_of(pattern), re.DOTALL).fullmatch
+    return lambda text: search(text) is not None
+
+
+def _source_of(pattern: str) -> str:
+    """The regular expression that a whole text must match.
+
+    The leftmost place for each piece between two stars is always the right one. An atomic group
+    says so: nothing is tried twice.
+    """
     pieces = [
         "".join("." if char == "?" else re.escape(char) for char in part)
         for part in pattern.split("*")
@@ -257,8 +270,7 @@ def compile_wildcard(pattern: str) -> Callable[[str], bool]:
     source = first + "".join(f"(?>.*?{piece})" for piece in middle)
     if len(pieces) > 1:
         source += f".*{last}"
-    search = re.compile(source, re.DOTALL).fullmatch
-    return lambda text: search(text) is not None
+    return source
 
 
 def host_and_path(url: str | None) -> tuple[str | None, str | None]:

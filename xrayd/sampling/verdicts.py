@@ -32,13 +32,11 @@ KEEP = Verdict(Action.KEEP)
 HOLD = Verdict(Action.HOLD)
 
 
-def trace_key(trace_id: str | None) -> str | None:
+def trace_key(trace_id: str) -> str | None:
     """The form under which a trace is remembered: lower case, a W3C id as `1-8-24`.
 
     None for what X-Ray refuses as `InvalidTraceId` anyway: no decision is made for those.
     """
-    if not trace_id:
-        return None
     key = trace_id.lower()
     if len(key) == _W3C_LENGTH:
         key = f"1-{key[:8]}-{key[8:]}"
@@ -72,33 +70,32 @@ class VerdictTable:
         self._ttl_s = ttl_s
         self._young: dict[str, Verdict] = {}
         self._old: dict[str, Verdict] = {}
-        self._turned_at = 0.0
+        self._elapsed_s = self._turned_at = 0.0
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def get(self, key: str, elapsed_s: float) -> Verdict | None:
-        """The verdict for a trace, if it is still known.
-
-        Args:
-            key: from `trace_key`.
-            elapsed_s: seconds on a clock that never steps.
-        """
+    def look_at_clock(self, elapsed_s: float) -> None:
+        """Forget what is due. `elapsed_s` are seconds on a clock that never steps."""
+        self._elapsed_s = elapsed_s
         if elapsed_s - self._turned_at >= self._ttl_s:
-            self._turn(elapsed_s)
+            self._turn()
+
+    def get(self, key: str) -> Verdict | None:
+        """The verdict for a trace, by `trace_key`, if it is still known."""
         verdict = self._young.get(key)
         if verdict is None and self._old:
             verdict = self._old.pop(key, None)
             if verdict is not None:
-                self.put(key, verdict, elapsed_s)
+                self.put(key, verdict)
         return verdict
 
-    def put(self, key: str, verdict: Verdict, elapsed_s: float) -> None:
+    def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
         if len(self._young) >= self._half:
-            self._turn(elapsed_s)
+            self._turn()
         self._young[key] = verdict
 
-    def _turn(self, elapsed_s: float) -> None:
+    def _turn(self) -> None:
         self._old, self._young = self._young, {}
-        self._turned_at = elapsed_s
+        self._turned_at = self._elapsed_s
