@@ -491,6 +491,8 @@ def _checked(key: str, value: Any, place: str) -> Any:
     default = _SETTINGS[_NAMES[key]].default
     if value is None:
         return default  # `Region:` with nothing behind it
+    # YAML reads the word off, where it is not quoted, as false.
+    value = "off" if value is False and "off" in setting.choices else value
     if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -135,6 +135,15 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, message: s
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_off_may_be_written_as_yaml_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("Sampling:\n  Apply: off\nSpool: {Sync: off}\n")
+    result = run(tmp_path, "-c", "my.yaml", "config", "--json")
+    assert result.returncode == 0, result.stderr
+    assert '"off"' in result.stdout
+    (tmp_path / "my.yaml").write_text("Sampling: {Proxy: off}\n")
+    assert "must be text, not False" in run(tmp_path, "-c", "my.yaml", "config").stderr
+
+
 def test_an_unknown_key_in_a_default_file_is_a_warning(xrayd: XraydFactory, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
