@@ -48,6 +48,41 @@ def test_rules_are_listed_with_what_happened(xrayd: XraydFactory, fake_xray: Fak
     assert view["rules"][0]["rule"]["URLPath"] == "/pay/*"
 
 
+def test_xrayds_own_sampling_is_shown_beside_the_clients(
+    xrayd: XraydFactory, fake_xray: FakeXRay, rules_file: str
+) -> None:
+    process = xrayd(config={"Sampling": {"RulesFile": rules_file, "Apply": "all"}})
+    assert "; xrayd itself samples: all" in ask(process, "rules").splitlines()[0]
+    shown = json.loads(ask(process, "explain", "--json", "--service", "shop", "--url", "/pay/1"))
+    assert {family: each["rule"] for family, each in shown.items()} == {
+        "sdk": "Checkout",
+        "otel": "Checkout",
+        "adot": "Default",
+        "daemon": "Checkout",
+    }
+    assert "xrayd itself: Checkout (quota 1 " in ask(process, "explain", "--url", "/pay/1",
+                                                     "--service", "shop")  # fmt: skip
+
+
+def test_dev_explains_by_its_rules_as_they_stand(tmp_path: Path) -> None:
+    address = "127.0.0.1:{port}"
+    with Xrayd(*("-b", address, "-t", address, "dev", "--data", ":memory:"), home=tmp_path) as dev:
+        rule = {name: value for name, value in PATH_RULE.items() if name != "RuleARN"}
+        assert dev.post("/CreateSamplingRule", json.dumps({"SamplingRule": rule})).status == 200
+        report(dev, statistics("Checkout", 1, 12, SampledCount=4, BorrowCount=3))
+        view = json.loads(ask(dev, "rules", "--json"))
+        shown = json.loads(
+            ask(dev, "explain", "--json", "--service", "Shop", "--url", "http://h/pay/1")
+        )
+    state = view["rules"][0]["state"]
+    assert (state["requests"], state["sampled"], state["borrowed"]) == (12, 4, 3)
+    assert (state["quota"], state["handed_out"], state["clients"]) == (1, 1, 1)
+    for family in ("sdk", "otel", "adot"):
+        assert shown[family]["rule"] == "Checkout"
+        assert shown[family]["in_force"]["fixed_rate"] == 0.5
+        assert shown[family]["in_force"]["requests"] == 12
+
+
 def test_dev_shows_its_rules(tmp_path: Path) -> None:
     address = "127.0.0.1:{port}"
     with Xrayd(*("-b", address, "-t", address, "dev", "--data", ":memory:"), home=tmp_path) as dev:

@@ -61,7 +61,10 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
         return
     source = "xrayd's own" if view.is_authority else "AWS's"
     age = "not known yet" if view.rules_age_s is None else f"{view.rules_age_s:.0f} s old"
-    click.echo(f"{len(view.rules)} rules, {source}, {age}; {view.clients} clients")
+    click.echo(
+        f"{len(view.rules)} rules, {source}, {age}; {view.clients} clients"
+        f"{'' if view.applied == 'off' else f'; xrayd itself samples: {view.applied}'}"
+    )
     rows = [
         ("PRIORITY", "RULE", "RATE", "RESERVOIR", "QUOTA", "HELD", "CLIENTS", "REQUESTS",
          "SAMPLED", "BORROWED", "MATCHES"),
@@ -91,7 +94,7 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
     "families",
     multiple=True,
     type=click.Choice(list(_FAMILIES)),
-    help="Whose reading of the rules; by default sdk, otel and adot.",
+    help="Whose reading of the rules; by default sdk, otel, adot, and daemon if xrayd samples.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
@@ -125,7 +128,7 @@ def explain_request(
     states = {each.state.rule_name: each.state for each in view.rules}
     found = {
         family: explain(request, [each.rule for each in view.rules], Dialect(family))
-        for family in families or ("sdk", "otel", "adot")
+        for family in families or _asked(view)
     }
     if as_json:
         shown = {family: _as_json(rules, states) for family, rules in found.items()}
@@ -133,6 +136,11 @@ def explain_request(
         return
     for family, rules in found.items():
         _print_explanation(_FAMILIES[family], rules, states)
+
+
+def _asked(view: View) -> list[str]:
+    """The families that decide by these rules: xrayd is one where it samples itself."""
+    return [family for family in _FAMILIES if family != "daemon" or view.applied != "off"]
 
 
 def _find_view(line: CommandLine, rules_file: str | None) -> View:
