@@ -186,6 +186,31 @@ def test_200_clients_cost_one_round_per_interval_and_share_the_quota(
     assert len(rounds) <= 2 * 4
 
 
+def test_the_quota_is_never_exceeded_while_it_moves_to_the_client_that_needs_it(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    service = SamplingService(fake_xray, make_rule("a", ReservoirSize=10))
+    service.quotas["a"] = 10
+    process = xrayd()
+    rule_names(process)
+    held: dict[int, int] = {}
+
+    def poll(*requests: int) -> dict[int, int]:
+        """Each client reports its requests; what all of them hold after that."""
+        for client, count in enumerate(requests):
+            for target in report(process, statistics("a", client, count))[
+                "SamplingTargetDocuments"
+            ]:
+                held[client] = target.get("ReservoirQuota", held.get(client, 0))
+            assert sum(held.values()) <= 10, held
+        return held
+
+    wait_until(lambda: poll(50, 50, 50) == {0: 4, 1: 3, 2: 3}, "even shares")
+    wait_until(lambda: poll(50, 0, 0) == {0: 8, 1: 1, 2: 1}, "the share of who is idle")
+    wait_until(lambda: poll(50, 0, 0, 50) == {0: 4, 1: 1, 2: 1, 3: 4}, "a share for who is new")
+    wait_until(lambda: poll(0, 50, 0, 0) == {0: 1, 1: 7, 2: 1, 3: 1}, "the share of who was busy")
+
+
 def test_a_change_of_rules_is_seen_within_an_interval(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
