@@ -18,8 +18,10 @@ class Relay(Recorder):
 
     is_broker = True
 
-    def __init__(self) -> None:
+    def __init__(self, apply: str = "off") -> None:
+        """`apply` is the setting Sampling.Apply."""
         super().__init__()
+        self._apply = apply
         port = free_port()
         self.udp_address = self.tcp_address = f"127.0.0.1:{port}"
         self.endpoint_url = None  # API clients speak to X-Ray itself, not to its daemon
@@ -31,13 +33,17 @@ class Relay(Recorder):
         for path in FORWARDED:
             fake.answer(self._reply, path=path)
         home = self._running.enter_context(tempfile.TemporaryDirectory())
-        process = Xrayd(
+        self.process = Xrayd(
             *("-o", "-n", "us-east-1", "-b", self.udp_address, "-t", self.tcp_address),
             home=Path(home),
             port=self._port,
-            env={**CREDENTIALS, "AWS_ENDPOINT_URL_XRAY": fake.url},
+            env={
+                **CREDENTIALS,
+                "AWS_ENDPOINT_URL_XRAY": fake.url,
+                "XRAYD_SAMPLING_APPLY": self._apply,
+            },
         )
-        self._running.enter_context(process)
+        self._running.enter_context(self.process)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -8,6 +8,7 @@ import pytest
 from live.clients import RunningClient
 from live.conftest import StartClient
 from live.daemon import DaemonUnderTest, daemon_address, wait_until
+from live.relay import Relay
 
 SAMPLERS = ("python", "node", "java", "go", "adot", "otel-js")
 SAY_NO_RULE = {"adot", "otel-js"}
@@ -135,3 +136,17 @@ def test_samplers_take_rules_follow_targets_and_see_a_rule_change(
         assert calls["/SamplingTargets"] >= len(clients)
     if absent:
         pytest.skip(f"ran without {len(absent)} samplers: {'; '.join(absent)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", sorted(SEE_NO_RULE_CHANGE))
+def test_samplers_that_fetch_by_their_timer_only_see_a_rule_change_in_its_five_minutes(
+    sampler: str, start_client: StartClient
+) -> None:
+    with Relay() as relay:
+        relay.put_rules(rules_at_first(sampler))
+        address = daemon_address(relay)
+        with start_client(sampler, "sampling", f"{sampler}-shop", daemon_address=address) as client:
+            wait_for_each({sampler: client}, "/keep/1", 20, "has its rules")
+            relay.put_rules([rule_in_time(sampler)])
+            wait_until(lambda: sampled_of_20(client, "/new/1") == 0, "the new rule", timeout=400)
