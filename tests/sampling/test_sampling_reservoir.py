@@ -77,6 +77,16 @@ def test_a_second_that_comes_back_is_not_served_twice():
     assert drawn(reservoir, T + 4, 5) == {"taken": 2, "nothing": 3}
 
 
+def test_a_second_that_comes_back_is_not_served_from_what_the_later_one_had_left():
+    reservoir = Reservoir(0)
+    reservoir.load(1, T, T)
+    assert reservoir.draw(T) is Draw.TAKEN
+    assert reservoir.draw(T + 1) is Draw.NOTHING  # the quota has expired
+    reservoir.load(1, T + 1, T + 1)
+    assert reservoir.draw(T) is Draw.NOTHING
+    assert reservoir.draw(T + 1) is Draw.TAKEN
+
+
 def test_after_a_long_step_back_sampling_goes_on_but_the_quota_of_the_other_time_is_void():
     reservoir = Reservoir(5)
     reservoir.load(3, T + 300, T)

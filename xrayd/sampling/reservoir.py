@@ -71,7 +71,9 @@ class Reservoir:
         second = int(now)
         if second > self._second:
             self._second, self._used = second, 0
-        elif second < self._second - CLOCK_JITTER_S:
+        elif second < self._second:
+            if second >= self._second - CLOCK_JITTER_S:
+                return _NOTHING  # this second has had its share
             self._second = second  # what was used stays used until the next second
         # A quota from the future was loaded before the clock stepped back: its age is unknown.
         if self._second <= self._ttl and now >= self._loaded_at - CLOCK_JITTER_S:
