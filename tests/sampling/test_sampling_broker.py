@@ -318,6 +318,16 @@ def test_a_failed_call_loses_and_doubles_nothing():
     assert sent(made.due_round(NOW + 12)[0]) == {"a": (13, 7, 2)}
 
 
+def test_a_call_that_is_answered_twice_counts_once():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 3)), NOW)
+    (call,) = made.due_round(NOW)
+    refused = [{"RuleName": "a", "ErrorCode": "500", "Message": ""}]
+    made.absorb_targets(call, upstream_answer(unprocessed=refused), NOW)
+    made.absorb_targets(call, upstream_answer(unprocessed=refused), NOW)
+    assert sent(made.due_round(NOW + 10)[0]) == {"a": (3, 0, 0)}
+
+
 def test_of_a_round_half_failed_only_the_failed_half_is_sent_again():
     rules = [rule(f"r{number:02}") for number in range(30)]
     made = broker(*rules)

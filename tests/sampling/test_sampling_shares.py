@@ -28,6 +28,19 @@ def test_what_one_client_does_not_need_goes_to_those_that_do():
     }
 
 
+def test_of_200_clients_each_has_its_share_within_two_reports_and_all_of_them_no_more():
+    shares = Shares()
+    got: dict[int, int] = {}
+    for turn in range(3):
+        for number in range(200):
+            share = poll(shares, f"{number:03}", 100, NOW + 10 * turn + number / 20, quota=400)
+            got[number] = got.get(number, 0) if share is None else share
+            assert sum(got.values()) <= 400
+        if turn:
+            assert sum(got.values()) >= 380
+    assert set(got.values()) == {2}
+
+
 def test_what_nobody_needs_is_spread_out_so_that_it_is_there_when_it_is_needed():
     assert split_quota(10, {"a": 1.0, "b": 3.0}) == {"a": 4, "b": 6}
 
@@ -90,6 +103,14 @@ def test_a_share_moves_to_the_client_that_needs_it():
         busy = poll(shares, "busy", 500, NOW + 10 * turn)
         idle = poll(shares, "idle", 10 if turn < 2 else 0, NOW + 10 * turn)
     assert (busy, idle) == (9, 1)
+
+
+def test_a_client_that_had_much_and_has_little_needs_ever_less():
+    shares = Shares()
+    for turn in range(8):
+        one = poll(shares, "one", 500 if turn < 2 else 0, NOW + 10 * turn)
+        other = poll(shares, "other", 100, NOW + 10 * turn)
+    assert (one, other) == (1, 9)
 
 
 def test_a_lowered_grant_is_taken_back_as_clients_report():
