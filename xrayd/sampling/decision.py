@@ -291,9 +291,7 @@ class Sampler:
         key = trace_key(trace_id)
         if key is None or self._is_off:
             return KEEP
-        if key == trace_id:
-            key = trace_id  # whose hash is known already
-        elif (verdict := self._verdicts.get(key)) is not None:
+        if key != trace_id and (verdict := self._verdicts.get(key)) is not None:
             return verdict
         if not self._rules or (self._is_undecided and document.sdk_rule()):
             return self._settle(key, KEEP)
