@@ -85,7 +85,7 @@ def describe_address(sock: socket.socket) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether an IP address or host name stands for this machine only, whatever DNS says."""
-    if host == "localhost" or host.endswith(".localhost"):
+    if host in ("127.0.0.1", "localhost") or host.endswith(".localhost"):
         return True
     import ipaddress  # noqa: PLC0415 - not needed to bind, which comes first
 
