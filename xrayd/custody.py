@@ -70,7 +70,8 @@ class Custody:
         """Take a document that was accepted; `commit` must follow."""
         number = self._number(document) if self._worker is not None else 0
         is_unfinished = False
-        if head is not None and (head.in_progress or head.id in self._order.ids):
+        ids = self._order.ids
+        if head is not None and (head.in_progress or (ids and head.id in ids)):
             is_unfinished = head.in_progress
             if self._order.must_wait(head.id, Waiting(document, number, is_unfinished)):
                 return

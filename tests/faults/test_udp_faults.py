@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 import threading
 
 import pytest
@@ -36,6 +37,19 @@ def test_a_burst_of_20000_is_absorbed(xrayd: XraydFactory, fake_xray: FakeXRay) 
     else:
         account = oracle.close()
         assert account.ledger["received"] + account.ledger["kernel_dropped"] == 20_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads datagrams over sockets")
+def test_a_train_is_kept_though_a_small_buffer_is_all_that_was_granted(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-39: 212,992 bytes hold 92 datagrams of 1 KB, and nobody reads while these come."""
+    process = xrayd(config={**QUICK_EXIT, "Socket": {"ReceiveBufferMB": 0}})
+    oracle = Oracle(process, fake_xray, size=1024)
+    process.signal(signal.SIGSTOP)
+    oracle.send(500)
+    process.signal(signal.SIGCONT)
+    oracle.check_nothing_lost()
 
 
 @pytest.mark.parametrize("megabytes", [0, 1])
