@@ -305,9 +305,11 @@ def test_dev_is_x_ray_itself(tmp_path):
 
     os.chown(tmp_path, 10001, 10001)
     with Container(f"--volume={tmp_path}:/var/lib/xray", arguments=("dev",)):
-        for path in ("/", "/_xrayd/page/app.js"):
-            with urllib.request.urlopen(f"http://127.0.0.1:2000{path}") as page:
-                assert page.status == 200
+        for path, words in (("/", b"<html"), ("/_xrayd/page/app.js", b"import")):
+            url = f"http://127.0.0.1:2000{path}"
+            page = urllib.request.Request(url, headers={"Accept": "text/html"})
+            with urllib.request.urlopen(page) as answer:
+                assert words in answer.read()
         ids = trace_with_the_sdk(1)
         client = boto3.client(
             "xray", endpoint_url="http://127.0.0.1:2000", region_name="us-east-1",

@@ -60,7 +60,7 @@ def test_dev_shows_its_page_and_one_process_has_its_file(system, tmp_path):
     command = (sys.executable, str(OTHER_SYSTEM), system)
     flags = ("-b", "127.0.0.1:{port}", "-t", "127.0.0.1:{port}", "dev", "--data", "traces.sqlite")
     with Xrayd(*flags, home=tmp_path, command=command) as first:
-        assert first.get("/").status == 200
+        assert b"<html" in first.get("/", {"Accept": "text/html"}).body
         with Xrayd(*flags, home=tmp_path, command=command, ready=None) as second:
             assert second.wait() == 1
             assert f"in use by another xrayd (process {first.pid})" in second.output
@@ -81,19 +81,6 @@ def test_the_spool_is_refused_on_windows_with_a_reason(xrayd, tmp_path):
     process = xrayd(command=(sys.executable, str(OTHER_SYSTEM), "Windows"), env=spool, ready=None)
     assert process.wait() == 1
     assert "leave Spool.Directory unset" in process.output
-
-
-@pytest.fixture(scope="session")
-def wheel(root, tool, tmp_path_factory):
-    uv = tool("uv")
-    out = tmp_path_factory.mktemp("dist")
-    words = [uv, "build", "--quiet", "--wheel", "--out-dir", out, root]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if "error sending request" in done.stderr.lower():
-        pytest.skip("no package index can be reached")
-    assert done.returncode == 0, done.stderr
-    (wheel,) = out.glob("xrayd-*.whl")
-    return wheel
 
 
 def test_uvx_runs_the_wheel(wheel, tool):
