@@ -48,7 +48,7 @@ def bind(address: str, kind: socket.SocketKind, what: str) -> socket.socket:
     """
     host, port = parse_address(address, what)
     family, where = _resolve(host, port, kind, what)
-    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+    sock = socket.socket(family, kind)
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not host else 1)
@@ -140,8 +140,19 @@ def ask_receive_buffer(sock: socket.socket, wanted: int) -> int:
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
         except OSError:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+            _ask_for_less(sock, wanted)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+def _ask_for_less(sock: socket.socket, wanted: int) -> None:
+    # Linux cuts what is too much; macOS refuses it.
+    while wanted:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+        except OSError:
+            wanted //= 2
+        else:
+            return
 
 
 def add_siblings(sock: socket.socket, granted: int, wanted: int) -> list[socket.socket]:
