@@ -265,7 +265,7 @@ class Pace:
         if doublings > self._DOUBLINGS:
             self._limit = None
             return None
-        return self._limit * 2.0**doublings
+        return self._limit * math.exp2(doublings)
 
     def _lower(self, now: float) -> None:
         calm = now - self._lowered_at
