@@ -243,7 +243,7 @@ def hold_in_spool(world: World, options: argparse.Namespace) -> str:
         shared.is_up.value = 1
         end = shared.sent.value
         up_at = time.monotonic()
-        live = world.send(process, 1000, options.outage + 10)
+        live = world.send(process, 1000, options.outage + 60)
         old = 0
         while old < end - begun and live.is_alive():
             old = sum(map(bool, shared.times[begun:end]))
@@ -252,7 +252,9 @@ def hold_in_spool(world: World, options: argparse.Namespace) -> str:
         took = max(shared.came_at[begun:end]) - min(t for t in shared.came_at[begun:end] if t)
         first = min(t for t in shared.came_at[begun:end] if t)
         drained_at = max(shared.came_at[begun:end])
-        wait(live, "after")
+        time.sleep(3.0)
+        live.kill()
+        live.join()
         world.wait_all(10.0)
         waits = [
             shared.came_at[n] - shared.sent_at[n]

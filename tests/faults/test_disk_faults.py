@@ -19,7 +19,7 @@ from fakes.documents import document_id, make_document
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, free_port
 from fakes.xray import FakeXRay
-from oracle import QUICK_EXIT, Account, Oracle, table
+from oracle import QUICK_EXIT, Account, Oracle, scrape, table
 
 MIB = 1024 * 1024
 KILL_WINDOW_S = 0.05
@@ -50,12 +50,7 @@ class Spooled:
         self.directory = self.process.home / directory
 
     def metric(self, name: str) -> float:
-        probe = Xrayd(home=self.process.home, port=self.metrics_port)
-        text = probe.get("/metrics").body.decode()
-        probe.stop()
-        found = re.search(rf"^xrayd_{name} (\S+)$", text, re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
+        return scrape(self.process, self.metrics_port)[name]
 
     def wait_metric(self, name: str, holds: Callable[[float], bool], timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
