@@ -129,9 +129,7 @@ class Custody:
                     self._take_back(event.records)
                 else:
                     self._is_dry = True  # until the figures say otherwise
-                if self._is_dry or not self.spooled:
-                    self._send_on(self._order.forget_disk())
-                self._on_backlog()
+                self._go_on()
             case Lost():
                 for reason, count in event.counts.items():
                     self.spooled -= count
@@ -139,6 +137,7 @@ class Custody:
                         self._ledger.expired += count
                     else:
                         self._ledger.spilled[reason] += count
+                self._go_on()
             case Shown():
                 self.figures = event.figures
                 self._is_dry = False
@@ -185,6 +184,12 @@ class Custody:
         backlog = [entry for entry in go if entry.is_backlog]
         self._add_backlog(backlog, self._loop.time() - age)
         self._send_on([entry for entry in go if not entry.is_backlog])
+
+    def _go_on(self) -> None:
+        """What came back, or is lost, lets others go."""
+        if self._is_dry or not self.spooled:
+            self._send_on(self._order.forget_disk())
+        self._on_backlog()
 
     def _add_backlog(self, entries: Sequence[Waiting], born: float) -> None:
         if entries:

@@ -263,6 +263,26 @@ def test_order_is_kept_by_way_of_the_disk(
     assert all(at[begun] < at[complete] for begun, complete in pairs)
 
 
+def test_a_complete_segment_does_not_wait_for_one_that_was_given_up(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    process = xrayd("-m", "3", config={"Spool": {"Directory": "spool", "MaxMB": 4}})
+    complete = make_document()
+    fields = json.loads(complete)
+    del fields["end_time"]
+    process.send_document(json.dumps({**fields, "in_progress": True}))
+    filler = [make_document(size=20_000) for _ in range(800)]
+    for start in range(0, 800, 50):
+        process.send_document(*filler[start : start + 50])
+        process.get("/healthz")
+    process.send_document(complete)
+    process.wait_for_line("connection_refused")
+    fake_xray.up()
+    fake_xray.wait_for(lambda: complete in fake_xray.documents, 60.0, "the complete one")
+    assert final_ledger(process)["spilled"] > 0
+
+
 def command(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "xrayd", *args],

@@ -476,7 +476,8 @@ def kill_at_random(spooled: Spooled, fake: FakeXRay, times: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "times", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "times",
+    [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)])],
 )
 def test_killed_again_and_again_what_was_spooled_arrives(
     xrayd: XraydFactory, fake_xray: FakeXRay, times: int

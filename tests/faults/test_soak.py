@@ -41,6 +41,7 @@ FAULTS: dict[str, Callable[[Oracle], None]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(int(SECONDS) + 180)
 @pytest.mark.parametrize("spool", [False, True], ids=["memory", "spool"])
 def test_faults_at_random_lose_nothing_uncounted(
