@@ -206,7 +206,7 @@ class Pipeline:
             self.observe(documents, seconds)
 
     def _is_crowded(self) -> bool:
-        return 2 * self.buffer.bytes_held > self.buffer.bytes_max
+        return self.buffer.bytes_held > self.buffer.bytes_max * 3 // 4
 
     def _receive(self, documents: list[bytes], others: list[bytes]) -> None:
         self.intake.take_datagrams(documents, others, self._loop.time())
