@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=${PYTHON:-python3}
+python=$(realpath --no-symlinks "$(command -v "${PYTHON:-python3}")")
 mkdir -p "${1:-dist}"
 out=$(cd "${1:-dist}" && pwd)
 work=$(mktemp -d)

@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=$(command -v "${PYTHON:-.venv/bin/python}")
+python=$(realpath --no-symlinks "$(command -v "${PYTHON:-.venv/bin/python}")")
 cache=${XRAYD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xrayd-packaging}
 root=$cache/systemd-root
 results=$cache/systemd-results

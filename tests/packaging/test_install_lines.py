@@ -6,6 +6,7 @@ The image's line is run by packaging/image-test.sh, the packages' by packaging/s
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -43,11 +44,10 @@ def test_laptop_s_line_serves_the_page(lines, wheel, tool, tmp_path):
     shutil.copy(wheel, home)
     at = words.index("dev")
     words[at:at] = ["-b", "127.0.0.1:{port}", "-t", "127.0.0.1:{port}"]
-    index = {k: v for k, v in clean_environment(home).items() if k != "HOME"}
-    process = Xrayd(
-        *words, home=home, command=(tool(program),), ready=None,
-        env={**index, "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"},
-    )  # fmt: skip
+    # Package index, certificates and uv's cache are the caller's; where `dev` keeps data is not.
+    callers = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "XRAYD_"))}
+    uv = {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "XDG_DATA_HOME": str(home)}
+    process = Xrayd(*words, home=home, command=(tool(program),), ready=None, env={**callers, **uv})
     with process:
         process.wait_healthy(110)
         assert b"<html" in process.get("/", {"Accept": "text/html"}).body
