@@ -63,6 +63,16 @@ class Spooled:
         size = sum(len(document) for document in self.oracle.sent)
         self.wait_metric("spool_bytes", lambda value: value >= size)
 
+    def wait_on_disk(self, documents: list[str]) -> None:
+        """Wait until the spool's files hold these documents."""
+        deadline = time.monotonic() + 30.0
+        missing = [document.encode() for document in documents]
+        while missing:
+            assert time.monotonic() < deadline, f"{len(missing)} documents are not on disk"
+            time.sleep(0.05)  # the pace of asking
+            data = b"".join(path.read_bytes() for path in segments(self.directory))
+            missing = [document for document in missing if document not in data]
+
     def restart(self) -> None:
         """Start again after the process has ended."""
         self.process.start()
@@ -247,9 +257,7 @@ def test_a_disk_that_fails_loses_nothing_and_is_taken_up_again(
         spooled.wait_metric("spool_degraded", lambda value: value == 1.0)
         spooled.oracle.stream(1.5)
     spooled.wait_metric("spool_degraded", lambda value: value == 0.0)
-    before = spooled.metric("spool_bytes")
-    spooled.oracle.send(200)
-    spooled.wait_metric("spool_bytes", lambda value: value >= before + 200 * 1024)
+    spooled.wait_on_disk(spooled.oracle.send(200))
     assert spooled.process.udp_drops() == 0
     fake_xray.up()
     spooled.oracle.check_recovery()
@@ -304,9 +312,7 @@ def test_a_spool_that_others_meddle_with_is_begun_anew(
     spooled.oracle.check_recovery()
     spooled.oracle.wait_all()
     fake_xray.down()
-    (size,) = [sum(file.stat().st_size for file in segments(spooled.directory))]
-    spooled.oracle.send(200)
-    spooled.wait_metric("spool_bytes", lambda value: value >= size + 200 * 1024)
+    spooled.wait_on_disk(spooled.oracle.send(200))
     spooled.process.kill()
     fake_xray.up()
     spooled.restart()
