@@ -49,6 +49,12 @@ if [ ! -e "$root/etc/os-release" ]; then
     bookworm "$root.new" >"$cache/systemd-root.log" 2>&1 || { cat "$cache/systemd-root.log"; exit 1; }
   mv "$root.new" "$root"
 fi
+if ! systemd-nspawn --quiet --directory="$root" --volatile=overlay --register=no --keep-unit \
+  --private-network --console=pipe --as-pid2 true </dev/null >"$cache/probe.log" 2>&1; then
+  echo "skipped, for this machine starts no systemd-nspawn container: $(tail -n 1 "$cache/probe.log")" >&2
+  exit 0
+fi
+
 # The checks are a unit of their own, whose end ends the boot.
 cat >"$root/etc/systemd/system/check.service" <<'UNIT'
 [Unit]
