@@ -126,7 +126,7 @@ def test_a_trace_of_every_scenario_opens_and_shows_what_the_client_named(replaye
     first = {(client, scenario): (trace_id, names)
              for client, scenario, trace_id, names in reversed(replayed)}  # fmt: skip
     assert len(first) > 50
-    page.resize(1280, 4000)
+    page.resize(1280, 9000)  # every row is in sight
     page.open("#/health")
     for (client, scenario), (trace_id, names) in first.items():
         page.run("location.hash = arguments[0]", f"#/trace/{trace_id}")

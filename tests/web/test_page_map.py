@@ -165,18 +165,26 @@ def test_a_node_is_as_large_as_its_traffic_and_its_ring_as_its_failures(dev, pag
 
 
 def test_the_map_is_zoomed_and_panned(drawn):
-    box = lambda: drawn.find(".graph").get_attribute("viewBox").split()  # noqa: E731
-    before = box()
+    def box() -> list[str]:
+        view = "return document.querySelector('.graph').getAttribute('viewBox')"
+        return drawn.run(view).split()
+
+    whole = box()
     drawn.find("button[aria-label='Zoom in']").click()
-    assert float(box()[2]) < float(before[2])
-    ActionChains(drawn.driver).drag_and_drop_by_offset(drawn.find(".graphbox"), 60, 150).perform()
     near = box()
+    assert float(near[2]) < float(whole[2])
+    graph = drawn.find(".graph")
+    corner = (10 - graph.size["width"] // 2, 10 - graph.size["height"] // 2)
+    mouse = ActionChains(drawn.driver)
+    mouse.move_to_element_with_offset(graph, *corner).click_and_hold()
+    mouse.move_by_offset(60, 40).release().perform()
+    drawn.wait(lambda: box()[:2] != near[:2])
+    assert box()[2:] == near[2:]
     drawn.find("button", "Fit").click()
-    assert box() != near
-    mid = drawn.find(".graph")
-    scroll = ScrollOrigin.from_element(mid)
     fitted = box()
-    ActionChains(drawn.driver).scroll_from_origin(scroll, 0, -200).perform()
+    assert float(fitted[2]) > float(near[2])
+    wheel = ScrollOrigin.from_element(graph)
+    ActionChains(drawn.driver).scroll_from_origin(wheel, 0, -200).perform()
     drawn.wait(lambda: float(box()[2]) < float(fitted[2]))
 
 
