@@ -37,6 +37,7 @@ _LINGER_S = 0.2
 _COMPILE_S = 0.5
 _RETAIN_S = 60.0
 _EXIT_S = 5.0
+_ANSWERS_S = 2.0
 
 
 class DevSettings(msgspec.Struct):
@@ -124,6 +125,8 @@ async def run_dev(settings: DevSettings) -> None:
         demo.switch(False)
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
+    for server in servers:
+        await server.finish(_ANSWERS_S)
     await endpoint.close()
     store.close()
     log.info("Stopped: %s", relay.summary())
