@@ -17,6 +17,9 @@ from xrayd.relay.delivery import Answer
 _BODY_MAX = 8 * 1024 * 1024
 # SQLite lets go of the interpreter's lock; more threads than readers would only wait.
 _THREADS = 4
+# Documents are stored one batch after the other anyway: threads that wait for each other would only
+# take turns at the interpreter's lock, and keep those who read waiting.
+_STORING = "/TraceSegments"
 
 _WELCOME = """\
 xrayd dev: X-Ray on this machine.
@@ -43,6 +46,7 @@ class DevEndpoint:
         self._page = page
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._threads = ThreadPoolExecutor(_THREADS, "x-ray-api")
+        self._storing = ThreadPoolExecutor(1, "x-ray-store")
         self._is_closed = False
 
     def screen(self, request: Request) -> Response | int:
@@ -79,13 +83,15 @@ class DevEndpoint:
         if self._is_closed:
             return refuse(ApiError("ThrottledException", "xrayd dev is stopping"))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._api.handle, path, body)
+        threads = self._storing if path == _STORING else self._threads
+        return await loop.run_in_executor(threads, self._api.handle, path, body)
 
     async def close(self) -> None:
         """Begin no operation any more, and wait for those under way."""
         self._is_closed = True
         self._page.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        for threads in (self._storing, self._threads):
+            await asyncio.to_thread(threads.shutdown)
 
 
 class LocalClient:

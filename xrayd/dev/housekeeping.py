@@ -6,12 +6,14 @@ import asyncio
 import logging
 
 from xrayd.dev.api import XRayApi
+from xrayd.dev.database import Database
 from xrayd.errors import StoreError
 from xrayd.logs import Throttle, printable
 
 log = logging.getLogger("xrayd")
 
 _COMPILE_S = 0.5
+_WRITE_BACK_S = 0.5
 _RETAIN_S = 60.0
 _WARNINGS_S = 30.0
 # Where documents come faster than they can be put together, storing them comes first: compiling
@@ -52,13 +54,7 @@ async def keep_house(api: XRayApi, keep_s: float, keep_bytes: int) -> None:
                 if not forgotten:
                     retain_at = loop.time() + _RETAIN_S
         except StoreError as error:
-            suppressed = throttle.allow("store", loop.time())
-            if suppressed is not None:
-                log.warning(
-                    "Traces are not prepared for reading: %s; tried again%s",
-                    printable(str(error), 300),
-                    suppressed,
-                )
+            _warn(throttle, "Traces are not prepared for reading", error)
         now = loop.time()
         if not done:
             await asyncio.sleep(_COMPILE_S)
@@ -67,3 +63,20 @@ async def keep_house(api: XRayApi, keep_s: float, keep_bytes: int) -> None:
         if now - looked_at >= _COMPILE_S:
             is_busy = intake.documents - seen > _BUSY_PER_S * (now - looked_at)
             looked_at, seen = now, intake.documents
+
+
+async def write_back(database: Database) -> None:
+    """Spare those who commit the wait for the disk, until cancelled."""
+    throttle = Throttle(lines=1, seconds=_WARNINGS_S)
+    while True:
+        try:
+            await asyncio.to_thread(database.checkpoint)
+        except StoreError as error:
+            _warn(throttle, "The database's log is not written back", error)
+        await asyncio.sleep(_WRITE_BACK_S)
+
+
+def _warn(throttle: Throttle, what: str, error: StoreError) -> None:
+    suppressed = throttle.allow(what, asyncio.get_running_loop().time())
+    if suppressed is not None:
+        log.warning("%s: %s; tried again%s", what, printable(str(error), 300), suppressed)

@@ -19,7 +19,7 @@ from xrayd.dev.database import Database
 from xrayd.dev.demo import DemoSwitch
 from xrayd.dev.endpoint import DevEndpoint, LocalClient
 from xrayd.dev.feed import TraceFeed
-from xrayd.dev.housekeeping import keep_house
+from xrayd.dev.housekeeping import keep_house, write_back
 from xrayd.dev.pageapi import News, PageApi
 from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX
 from xrayd.dev.store import Store
@@ -112,6 +112,7 @@ async def run_dev(settings: DevSettings) -> None:
         group.start(relay.look_after())
         group.start(feed.run())
         group.start(keep_house(api, settings.keep_s, settings.keep_bytes))
+        group.start(write_back(database))
         demo.switch(settings.demo)
         signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
