@@ -6,13 +6,14 @@
 #
 # For root on Debian. buildah builds, podman runs; `python:3.13-slim` is stood in for by Debian 13,
 # which it is made from, with the same Python and, like it, without the standard library's bytecode.
+# A short name is looked for among the machine's own images first.
 # PYTHON is a Python with xrayd's test dependencies; the work lies in $XRAYD_CACHE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$(command -v "${PYTHON:-.venv/bin/python}")
 cache=${XRAYD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xrayd-packaging}
-base=docker.io/library/python:3.13-slim
+base=localhost/python:3.13-slim
 files=("$@")
 [ ${#files[@]} -gt 0 ] || files=(Dockerfile packaging/scratch.Dockerfile)
 

@@ -8,7 +8,6 @@ another process is refused.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import sqlite3
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from xrayd.dev import schema
 from xrayd.errors import StoreError
+from xrayd.filelock import try_lock
 
 MEMORY = ":memory:"
 """A path that is no file: data lives as long as the process."""
@@ -299,17 +299,20 @@ class Database:
 def _lock(path: Path) -> int:
     """An advisory lock beside the database, held while the process lives."""
     side = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(side, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        is_locked = try_lock(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    if not is_locked:
         holder, _, url = os.read(descriptor, 300).decode("ascii", "replace").partition("\n")
         os.close(descriptor)
         raise InUseError(
             f"{path} is in use by another xrayd (process {holder.strip() or 'unknown'});"
             " stop it or name another file with --data",
             url.strip(),
-        ) from None
+        )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
