@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from xrayd.custody import Custody
 from xrayd.logs import Throttle, printable
-from xrayd.net.client import XRayClient
 from xrayd.net.sockets import add_siblings, ask_receive_buffer, kernel_drops
 from xrayd.net.udp import UdpReceiver, pause_for
-from xrayd.net.uploader import Uploader
+from xrayd.net.uploader import Caller, Uploader
 from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Intake
@@ -51,7 +50,7 @@ class Pipeline:
     def __init__(
         self,
         udp: socket.socket,
-        client: XRayClient,
+        client: Caller,
         *,
         refresh: Callable[[], None],
         concurrency: int,
