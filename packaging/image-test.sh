@@ -6,13 +6,14 @@
 #
 # For root on Debian. buildah builds, podman runs; `python:3.13-slim` is stood in for by Debian 13,
 # which it is made from, with the same Python and, like it, without the standard library's bytecode.
+# A short name is looked for among the machine's own images first.
 # PYTHON is a Python with xrayd's test dependencies; the work lies in $XRAYD_CACHE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=$(command -v "${PYTHON:-.venv/bin/python}")
+python=$(realpath --no-symlinks "$(command -v "${PYTHON:-.venv/bin/python}")")
 cache=${XRAYD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xrayd-packaging}
-base=docker.io/library/python:3.13-slim
+base=localhost/python:3.13-slim
 files=("$@")
 [ ${#files[@]} -gt 0 ] || files=(Dockerfile packaging/scratch.Dockerfile)
 
@@ -44,7 +45,21 @@ import_base() {
   rm -r "$context"
 }
 
+# A network of its own, so that port 2000 is free; a mount namespace of its own, in which podman
+# does not see the second cgroup tree that it cannot work with.
+apart() {
+  unshare --mount --net --propagation private bash -euc '
+    ip link set lo up
+    if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+    exec "$@"' bash "$@"
+}
+
 buildah inspect --type image "$base" >/dev/null 2>&1 || import_base
+if ! apart podman --runtime crun run --rm --cgroups=disabled --ulimit nofile=1024:1024 \
+  --ulimit nproc=1024:1024 --network none "$base" python3 -c '' >"$cache/probe.log" 2>&1; then
+  echo "skipped, for this machine runs no containers: $(tail -n 1 "$cache/probe.log")" >&2
+  exit 0
+fi
 
 # The host's list of certificate authorities counts in the build, as it does for every other
 # download this machine makes.
@@ -55,10 +70,6 @@ for file in "${files[@]}"; do
   buildah build --quiet --pull-never --isolation chroot --format docker --volume "$ca:$ca:ro" \
     --tag "$name" --file "$file" . >"$cache/build.log" 2>&1 || { cat "$cache/build.log"; exit 1; }
   echo "$file: built in $((SECONDS - began)) s"
-  # A network of its own, so that port 2000 is free; a mount namespace of its own, in which podman
-  # does not see the second cgroup tree that it cannot work with.
-  XRAYD_IMAGE=$name unshare --mount --net --propagation private bash -euc '
-    ip link set lo up
-    if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
-    exec "$@"' bash "$python" -m pytest -n 0 -m root -rA --no-header -q tests/packaging/test_image_live.py
+  XRAYD_IMAGE=$name apart "$python" -m pytest -n 0 -m root -rA --no-header -q \
+    tests/packaging/test_image_live.py
 done

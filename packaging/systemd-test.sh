@@ -5,10 +5,12 @@
 #   packaging/systemd-test.sh [DIRECTORY]
 #
 # DIRECTORY holds what `PREVIOUS_VERSION=0.0.1 packaging/build-packages.sh DIRECTORY` made; without
-# it, that is done first. For root on Debian; the work lies in $XRAYD_CACHE.
+# it, that is done first. For root on Debian; PYTHON is a Python with xrayd's test dependencies; the
+# work lies in $XRAYD_CACHE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+python=$(realpath --no-symlinks "$(command -v "${PYTHON:-.venv/bin/python}")")
 cache=${XRAYD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xrayd-packaging}
 root=$cache/systemd-root
 results=$cache/systemd-results
@@ -20,8 +22,23 @@ if [ $# -gt 0 ]; then
 else
   packages=$cache/packages
   rm -rf "$packages"
-  PREVIOUS_VERSION=0.0.1 packaging/build-packages.sh "$packages"
+  # Debian's own Python comes without the library that is frozen in.
+  interpreter=$(readlink -f "$python")
+  case $interpreter in /usr/bin/python3.*) .ci/need "lib${interpreter##*/}" ;; esac
+  began=$SECONDS
+  PYTHON=$python PREVIOUS_VERSION=0.0.1 packaging/build-packages.sh "$packages"
+  echo "packages: made in $((SECONDS - began)) s"
 fi
+
+# The frozen program by itself, first: what is missing in it is plainest here.
+began=$SECONDS
+frozen=$cache/frozen
+rm -rf "$frozen" && mkdir "$frozen"
+tar -xzf "$packages"/xrayd-*-linux-*.tar.gz --strip-components=1 -C "$frozen"
+XRAYD_FROZEN=$frozen/xray "$python" -m pytest -n 2 -m root -rA --no-header -q \
+  tests/packaging/test_frozen_live.py >"$cache/frozen.log" || { cat "$cache/frozen.log"; exit 1; }
+grep -E '^(measured|[0-9]+ passed)' "$cache/frozen.log"
+echo "archive: unpacked and used in $((SECONDS - began)) s"
 
 if [ ! -e "$root/etc/os-release" ]; then
   rm -rf "$root" "$root.new"
@@ -32,6 +49,12 @@ if [ ! -e "$root/etc/os-release" ]; then
     bookworm "$root.new" >"$cache/systemd-root.log" 2>&1 || { cat "$cache/systemd-root.log"; exit 1; }
   mv "$root.new" "$root"
 fi
+if ! systemd-nspawn --quiet --directory="$root" --volatile=overlay --register=no --keep-unit \
+  --private-network --console=pipe --as-pid2 true </dev/null >"$cache/probe.log" 2>&1; then
+  echo "skipped, for this machine starts no systemd-nspawn container: $(tail -n 1 "$cache/probe.log")" >&2
+  exit 0
+fi
+
 # The checks are a unit of their own, whose end ends the boot.
 cat >"$root/etc/systemd/system/check.service" <<'UNIT'
 [Unit]

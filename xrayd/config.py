@@ -120,7 +120,8 @@ class Config:
     receive_buffer_mb: int = _setting(
         "Socket.ReceiveBufferMB",
         16,
-        "MB of kernel receive buffer asked for; what was granted is logged at start.",
+        "MB of kernel receive buffer asked for, 0 for the system's default; what was granted is"
+        " logged at start.",
         minimum=0,
     )
     log_rotation: bool = _setting(

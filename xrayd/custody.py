@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from xrayd.relay.buffer import DOCUMENTS_MAX, Batch, Buffer
 from xrayd.relay.ledger import Ledger, Spill
-from xrayd.relay.order import Order, Waiting
-from xrayd.relay.segment import Head
-from xrayd.spool.report import Figures
+from xrayd.relay.order import Order, Place, Waiting
+from xrayd.relay.segment import Head, read_head
+from xrayd.spool.report import Figures, Record
 from xrayd.spool.worker import Backlog, Event, Lost, Shown, SpoolWorker, Stored
 
 # Documents that the disk has yet to take, in bytes; beyond it they stay in memory only.
@@ -70,9 +70,15 @@ class Custody:
         """Take a document that was accepted; `commit` must follow."""
         number = self._number(document) if self._worker is not None else 0
         is_unfinished = False
-        if head is not None and (head.in_progress or head.id in self._order.ids):
+        ids = self._order.ids
+        if head is not None and (head.in_progress or (ids and head.id in ids)):
             is_unfinished = head.in_progress
-            if self._order.must_wait(head.id, Waiting(document, number, is_unfinished)):
+            entry = Waiting(document, number, is_unfinished)
+            place = self._order.place(head.id, entry)
+            if place is Place.WAIT:
+                return
+            if place is Place.NO_ROOM and self._disk_takes_all:
+                self._let_go(_batch_of(entry), Spill.MEMORY_FULL)
                 return
         for batch in self._buffer.append(document, now, number, is_unfinished=is_unfinished):
             self._let_go(batch, Spill.MEMORY_FULL)
@@ -98,6 +104,8 @@ class Custody:
         while self._buffer.queued:
             for batch in self._buffer.clear():
                 self._let_go(batch, Spill.SHUTDOWN)
+        for entry in self._order.clear():
+            self._let_go(_batch_of(entry), Spill.SHUTDOWN)
         self.commit()
 
     def read_ahead(self) -> None:
@@ -118,17 +126,11 @@ class Custody:
                 self._unstored -= event.size
             case Backlog():
                 self._reads -= 1
-                if not event.records:
+                if event.records:
+                    self._take_back(event.records)
+                else:
                     self._is_dry = True  # until the figures say otherwise
-                    return
-                self.spooled -= len(event.records)
-                age = max(0.0, time.time() - event.records[0].received_at)
-                self._buffer.add_backlog(
-                    [record.document for record in event.records],
-                    [record.seq for record in event.records],
-                    self._loop.time() - age,
-                )
-                self._on_backlog()
+                self._go_on()
             case Lost():
                 for reason, count in event.counts.items():
                     self.spooled -= count
@@ -136,6 +138,7 @@ class Custody:
                         self._ledger.expired += count
                     else:
                         self._ledger.spilled[reason] += count
+                self._go_on()
             case Shown():
                 self.figures = event.figures
                 self._is_dry = False
@@ -161,6 +164,54 @@ class Custody:
         await asyncio.sleep(0)  # its last events
         return is_closed
 
+    @property
+    def _disk_takes_all(self) -> bool:
+        is_well = self.figures is not None and self.figures.degraded is None
+        return is_well and self._unstored < _UNSTORED_MAX
+
+    def _take_back(self, records: Sequence[Record]) -> None:
+        """Queue documents read from the disk, those apart that wait for others of their id."""
+        self.spooled -= len(records)
+        go: list[Waiting] = []
+        for record in records:
+            head = read_head(record.document)
+            is_unfinished = head is not None and head.in_progress
+            entry = Waiting(record.document, record.seq, is_unfinished, is_backlog=True)
+            if head is None or not (is_unfinished or head.id in self._order.ids):
+                go.append(entry)
+            else:
+                go += self._order.come_back(head, entry)
+        age = max(0.0, time.time() - records[0].received_at)
+        backlog = [entry for entry in go if entry.is_backlog]
+        self._add_backlog(backlog, self._loop.time() - age)
+        self._send_on([entry for entry in go if not entry.is_backlog])
+
+    def _go_on(self) -> None:
+        """What came back, or is lost, lets others go."""
+        if self._is_dry or not self.spooled:
+            self._send_on(self._order.forget_disk())
+        self._on_backlog()
+
+    def _add_backlog(self, entries: Sequence[Waiting], born: float) -> None:
+        if entries:
+            self._buffer.add_backlog(
+                [entry.document for entry in entries],
+                [entry.number for entry in entries],
+                born,
+                has_unfinished=any(entry.is_unfinished for entry in entries),
+            )
+
+    def _send_on(self, entries: Iterable[Waiting]) -> None:
+        """Queue documents that have waited long enough for others of their id."""
+        for entry in entries:
+            if entry.is_backlog:
+                self._add_backlog([entry], self._loop.time())
+                continue
+            for spilled in self._buffer.append(
+                entry.document, self._loop.time(), entry.number, is_unfinished=entry.is_unfinished
+            ):
+                self._let_go(spilled, Spill.MEMORY_FULL)
+
     def _number(self, document: bytes) -> int:
         """Give a document its arrival number, and to the disk, unless that is far behind."""
         number = self._next_number
@@ -184,10 +235,11 @@ class Custody:
         if batch.numbers:
             self.spooled += len(batch.documents)
             self._released.append(batch)
-        else:
-            self._ledger.spilled[reason] += len(batch.documents)
-            if reason is Spill.MEMORY_FULL:
-                self._on_spill(len(batch.documents))
+            self._order.go_to_disk(batch.documents)
+            return
+        self._ledger.spilled[reason] += len(batch.documents)
+        if reason is Spill.MEMORY_FULL:
+            self._on_spill(len(batch.documents))
         self._follow(batch, range(len(batch.documents)))
 
     def _release(self, batch: Batch) -> None:
@@ -217,11 +269,11 @@ class Custody:
         if not batch.has_unfinished:
             return
         for position in positions:
-            for entry in self._order.let_go(batch.documents[position]):
-                for spilled in self._buffer.append(
-                    entry.document,
-                    self._loop.time(),
-                    entry.number,
-                    is_unfinished=entry.is_unfinished,
-                ):
-                    self._let_go(spilled, Spill.MEMORY_FULL)
+            self._send_on(self._order.let_go(batch.documents[position]))
+
+
+def _batch_of(entry: Waiting) -> Batch:
+    batch = Batch([entry.document], 0, 0.0, is_backlog=entry.is_backlog)
+    if entry.number:
+        batch.numbers.append(entry.number)
+    return batch

@@ -44,6 +44,7 @@ log = logging.getLogger("xrayd")
 # An exit must be over in ten seconds whatever happens: listening, sending, the last record.
 _EXIT_S = 9.0
 _TELEMETRY_S = 1.0
+_ANSWERS_S = 0.2
 # What SIGHUP changes without a restart.
 _RELOADED = {"log_level", "concurrency"}
 
@@ -163,8 +164,9 @@ async def run(
         await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _TELEMETRY_S)
         if config.telemetry_enabled and keeper.current is not None:
             await reporter.finish(_TELEMETRY_S)
-    if metrics_server is not None:
-        metrics_server.stop()
+    for each in filter(None, (server, metrics_server)):
+        each.stop()
+        await each.finish(_ANSWERS_S)
     await transport.aclose()
     log.info("Stopped: %s", relay.summary())
 

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Self
 
 # timeout(1) and terminals signal a process and its group: that is one signal, not two.
@@ -61,7 +62,7 @@ async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
             os._exit(1)
 
     for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
-        loop.add_signal_handler(number, arrive, name)
+        _on_signal(loop, number, partial(arrive, name))
     if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
         loop.add_signal_handler(signal.SIGHUP, on_hangup)
     loop.set_exception_handler(lambda _, context: _crash(context))
@@ -69,6 +70,15 @@ async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
     if group.failed.done():
         group.failed.result()
     return arrived.result()
+
+
+def _on_signal(
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, call: Callable[[], None]
+) -> None:
+    try:
+        loop.add_signal_handler(number, call)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(call))
 
 
 def _crash(context: Mapping[str, object]) -> None:
@@ -90,9 +100,9 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop  # noqa: PLC0415 - does not exist on Windows
     except ImportError:
-        return None
+        return asyncio.SelectorEventLoop  # Windows' own default cannot watch a socket
     return uvloop.new_event_loop

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from xrayd.custody import Custody
 from xrayd.logs import Throttle, printable
-from xrayd.net.client import XRayClient
-from xrayd.net.sockets import ask_receive_buffer, kernel_drops
+from xrayd.net.sockets import add_siblings, ask_receive_buffer, kernel_drops
 from xrayd.net.udp import UdpReceiver, pause_for
-from xrayd.net.uploader import Uploader
+from xrayd.net.uploader import Caller, Uploader
 from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Intake
@@ -51,7 +50,7 @@ class Pipeline:
     def __init__(
         self,
         udp: socket.socket,
-        client: XRayClient,
+        client: Caller,
         *,
         refresh: Callable[[], None],
         concurrency: int,
@@ -63,10 +62,12 @@ class Pipeline:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._throttle = Throttle()
-        self._udp = udp
         self.ledger = Ledger()
         self.buffer = Buffer(bytes_max, linger_s, age_max_s)
-        self.granted = ask_receive_buffer(udp, receive_buffer_bytes)
+        granted = ask_receive_buffer(udp, receive_buffer_bytes)
+        self._siblings = add_siblings(udp, granted, receive_buffer_bytes)
+        self._udp = [udp, *self._siblings]
+        self.granted = granted * len(self._udp)
         self.custody = Custody(self.buffer, self.ledger, self._log_spill)
         self._sieve = sieve
         if sieve is None:
@@ -89,7 +90,7 @@ class Pipeline:
         )
         self._worker: SpoolWorker | None = None
         self._is_closed = False
-        self.receiver = UdpReceiver(udp, self._receive, pause_for(self.granted))
+        self.receiver = UdpReceiver(self._udp, self._receive, pause_for(granted), self._is_crowded)
 
     def attach_spool(self, spool: Spool, dead: DeadLetters | None) -> None:
         """Write documents to an open spool too, and send what was found in it."""
@@ -202,6 +203,9 @@ class Pipeline:
     def _observe(self, documents: int, seconds: float) -> None:
         if self.observe is not None:
             self.observe(documents, seconds)
+
+    def _is_crowded(self) -> bool:
+        return self.buffer.bytes_held > self.buffer.bytes_max * 3 // 4
 
     def _receive(self, documents: list[bytes], others: list[bytes]) -> None:
         self.intake.take_datagrams(documents, others, self._loop.time())

@@ -229,6 +229,60 @@ def test_a_complete_segment_never_arrives_before_it_was_in_progress(
     assert final_ledger(process)["sent"] == 2
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_order_is_kept_by_way_of_the_disk(
+    xrayd: XraydFactory, fake_xray: FakeXRay, restarts: bool
+) -> None:
+    """The one in progress has left memory for the disk when the complete one arrives."""
+    fake_xray.down()
+    port = free_port()
+    config = {**SPOOL, "Metrics": {"Address": f"127.0.0.1:{port}"}}
+    process = xrayd("-m", "3", config=config)
+    pairs = []
+    for _ in range(40):
+        complete = make_document(size=1000)
+        fields = json.loads(complete)
+        del fields["end_time"]
+        pairs.append((json.dumps({**fields, "in_progress": True}), complete))
+    process.send_document(*(begun for begun, _ in pairs))
+    filler = [make_document(size=20_000) for _ in range(300)]
+    for start in range(0, 300, 50):
+        process.send_document(*filler[start : start + 50])
+        process.get("/healthz")
+    process.send_document(*(complete for _, complete in pairs))
+    wait_spooled(process, port, 6_000_000)
+    if restarts:
+        final_ledger(process)
+    fake_xray.script(Verdict(status=503), None, Verdict(status=503))  # so that some come again
+    fake_xray.up()
+    last = xrayd("-m", "3", config=config, home=process.home) if restarts else process
+    fake_xray.wait_documents(380, timeout=60)
+    ledger = final_ledger(last)
+    assert (ledger["sent"], ledger["spilled"]) == (380, 0)
+    at = {document: position for position, document in enumerate(fake_xray.documents)}
+    assert all(at[begun] < at[complete] for begun, complete in pairs)
+
+
+def test_a_complete_segment_does_not_wait_for_one_that_was_given_up(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.down()
+    process = xrayd("-m", "3", config={"Spool": {"Directory": "spool", "MaxMB": 4}})
+    complete = make_document()
+    fields = json.loads(complete)
+    del fields["end_time"]
+    process.send_document(json.dumps({**fields, "in_progress": True}))
+    filler = [make_document(size=20_000) for _ in range(800)]
+    for start in range(0, 800, 50):
+        process.send_document(*filler[start : start + 50])
+        process.get("/healthz")
+    process.send_document(complete)
+    process.wait_for_line("connection_refused")
+    fake_xray.up()
+    fake_xray.wait_for(lambda: complete in fake_xray.documents, 60.0, "the complete one")
+    assert final_ledger(process)["spilled"] > 0
+
+
 def command(home: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "xrayd", *args],

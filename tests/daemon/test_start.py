@@ -211,9 +211,22 @@ def test_a_busy_port_names_its_holder(
     assert f"{word} port {port} is taken by pid {os.getpid()} (" in result.stderr
 
 
+def test_a_second_xrayd_finds_the_port_taken_though_the_first_has_many_sockets(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    process = xrayd(config={"Socket": {"ReceiveBufferMB": 0}})
+    address = f"127.0.0.1:{process.port}"
+    result = run(tmp_path, "-b", address, XRAYD_SOCKET_RECEIVE_BUFFER_MB="0")
+    assert result.returncode == 1
+    assert f"UDP port {process.port} is taken by pid {process.pid} (" in result.stderr
+
+
+@pytest.mark.parametrize("megabytes", [0, 16])
 @pytest.mark.parametrize("address", ["[::1]:{port}", ":{port}"])
-def test_other_ways_to_bind(xrayd: XraydFactory, fake_xray: FakeXRay, address: str) -> None:
-    process = xrayd("-b", address)
+def test_other_ways_to_bind(
+    xrayd: XraydFactory, fake_xray: FakeXRay, address: str, megabytes: int
+) -> None:
+    process = xrayd("-b", address, config={"Socket": {"ReceiveBufferMB": megabytes}})
     document = make_document()
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.sendto(b'{"format":"json","version":1}\n' + document.encode(), ("::1", process.port))

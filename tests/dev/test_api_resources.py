@@ -8,7 +8,8 @@ import pytest
 from api_endpoint import NOW, endpoint, served_endpoint
 from botocore.exceptions import ClientError
 
-from xrayd.dev.operations.intake import HOSTS_KEPT, TELEMETRY_KEPT, load_telemetry
+from xrayd.dev.operations.intake import HOSTS_KEPT, TELEMETRY, TELEMETRY_KEPT
+from xrayd.dev.resources import reading_resources
 
 WINDOW = {"StartTime": NOW - 600, "EndTime": NOW}
 
@@ -313,13 +314,19 @@ class TestInsights:
             )
 
 
+def telemetry_of(shared):
+    """The kept records by host."""
+    with reading_resources(shared.api.backend.store.database) as resources:
+        return resources.all(TELEMETRY)
+
+
 class TestTelemetry:
     def test_the_latest_records_of_each_host_are_kept(self, shared):
         for number in range(TELEMETRY_KEPT + 5):
             record = {"Timestamp": NOW + number, "SegmentsReceivedCount": number}
             shared.post("/TelemetryRecords", {"TelemetryRecords": [record], "Hostname": "a"})
         shared.post("/TelemetryRecords", {"TelemetryRecords": [{"Timestamp": 1}]})
-        kept = load_telemetry(shared.api.backend)
+        kept = telemetry_of(shared)
         assert kept[""] == [{"Timestamp": 1.0}]
         assert [record["SegmentsReceivedCount"] for record in kept["a"]] == list(
             range(5, TELEMETRY_KEPT + 5)
@@ -331,7 +338,7 @@ class TestTelemetry:
                 "/TelemetryRecords",
                 {"TelemetryRecords": [{"Timestamp": 1}], "EC2InstanceId": f"i-{number:03}"},
             )
-        kept = load_telemetry(shared.api.backend)
+        kept = telemetry_of(shared)
         assert len(kept) == HOSTS_KEPT
         assert f"i-{HOSTS_KEPT + 2:03}" in kept
 

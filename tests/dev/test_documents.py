@@ -13,7 +13,6 @@ from xrayd.dev.documents import (
     load_document,
     normalize_trace_id,
     parse_documents,
-    read_rule_name,
     supersedes,
 )
 from xrayd.dev.model import Document
@@ -260,20 +259,6 @@ def test_nesting_too_deep_to_read_is_refused():
     assert verdict.code == "ParseError"
     (verdict,) = parse_documents("[" * 30_000)
     assert verdict.code == "ParseError"
-
-
-@pytest.mark.parametrize(
-    ("xray", "name"),
-    [
-        ({"rule_name": "node"}, "node"),
-        ({"sampling_rule_name": "python"}, "python"),
-        ({"rule_name": 3}, None),
-        ({}, None),
-        ("odd", None),
-    ],
-)
-def test_the_sampling_rule_is_found_under_either_name(xray, name):
-    assert read_rule_name(Document(aws={"xray": xray})) == name
 
 
 def test_complete_beats_in_progress_and_the_later_of_two_alike_wins():

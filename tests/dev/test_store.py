@@ -57,6 +57,24 @@ class TestKeeping:
         with endpoint(path) as shared:
             assert found(shared) == [trace_id(1)]
 
+    def test_what_is_written_back_is_in_the_file_itself(self, path):
+        def stored() -> int:
+            # the file alone, as if there were no log beside it
+            alone = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+            try:
+                return alone.execute("SELECT count(*) FROM document").fetchone()[0]
+            finally:
+                alone.close()
+
+        with endpoint(path) as shared:
+            database = shared.api.backend.store.database
+            database.checkpoint()
+            shared.put(segment(1, 1, "api", 0))
+            assert stored() == 0
+            database.checkpoint()
+            assert stored() == 1
+        database.checkpoint()  # nothing is left to do
+
     def test_a_batch_is_kept_whole_or_not_at_all(self, path):
         store = Store(Database(path))
         good, bad = read(segment(1, 1, "a", 0), segment(2, 2, "b", 0))

@@ -152,6 +152,17 @@ class Oracle:
         return account
 
 
+def scrape(process: Xrayd, port: int) -> dict[str, float]:
+    """What /metrics says, by name with labels; the identity must hold at every scrape."""
+    probe = Xrayd(home=process.home, port=port)
+    text = probe.get("/metrics").body.decode()
+    probe.stop()
+    found = re.findall(r"^xrayd_(\S+) (\S+)$", text, re.MULTILINE)
+    metrics = {name: float(value) for name, value in found}
+    assert metrics["ledger_difference"] == 0.0, text
+    return metrics
+
+
 def flood(process: Xrayd, count: int, size: int = 1024) -> list[str]:
     """Send documents made beforehand, as fast as one sender can; return them."""
     documents = [make_document(size=size) for _ in range(count)]

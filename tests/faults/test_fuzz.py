@@ -21,7 +21,7 @@ from oracle import QUICK_EXIT, Oracle
 SECONDS = float(os.environ.get("XRAYD_FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("XRAYD_FUZZ_SEED") or secrets.randbelow(2**32))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(int(SECONDS) + 120)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(int(SECONDS) + 120)]
 
 WORDS = [
     HEADER, b"\n", b"\r\n", b"{", b"[" * 500, b'"', b'{"format":"json"', b'"version":1', b"\x00",

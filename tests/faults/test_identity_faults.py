@@ -39,7 +39,12 @@ def test_an_expired_token_is_replaced_under_traffic(
 
 @pytest.mark.parametrize(
     ("ttl_s", "seconds"),
-    [(4.0, 8.0), pytest.param(60.0, 150.0, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
+    [
+        (4.0, 8.0),
+        pytest.param(
+            60.0, 150.0, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
+        ),
+    ],
 )
 def test_short_lived_credentials_never_sign_when_expired(
     xrayd: XraydFactory, fake_xray: FakeXRay, ttl_s: float, seconds: float

@@ -62,7 +62,8 @@ def dropping(port: int, *match: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "seconds", [8.0, pytest.param(30.0, marks=[pytest.mark.slow, pytest.mark.timeout(200)])]
+    "seconds",
+    [8.0, pytest.param(30.0, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(200)])],
 )
 def test_a_black_hole_is_noticed_and_outlived(
     xrayd: XraydFactory, fake_xray: FakeXRay, seconds: float
@@ -183,7 +184,9 @@ def inside(group: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seconds", [8.0, pytest.param(60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seconds", [8.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.long])]
+)
 @pytest.mark.parametrize("hung", [False, True], ids=["well", "hung"])
 def test_a_container_of_64_mib_is_enough(
     xrayd: XraydFactory, fake_xray: FakeXRay, memory_group: Path, hung: bool, seconds: float

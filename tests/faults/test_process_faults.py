@@ -82,7 +82,8 @@ def senders(process: Xrayd, payload: bytes, count: int = 2) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "times", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "times",
+    [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)])],
 )
 def test_sigterm_in_a_flood_ends_in_time(
     xrayd: XraydFactory, fake_xray: FakeXRay, times: int
@@ -100,16 +101,25 @@ def test_sigterm_in_a_flood_ends_in_time(
         assert "queued=0 spooled=0 in_flight=0" in line
 
 
-@pytest.mark.parametrize("seconds", [3.0, pytest.param(12.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("seconds", "per_s"),
+    [
+        (3.0, 200.0),
+        pytest.param(12.0, 200.0, marks=pytest.mark.slow),
+        pytest.param(
+            120.0, 50.0, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(200)]
+        ),
+    ],
+)
 def test_a_stopped_process_goes_on_where_it_was(
-    xrayd: XraydFactory, fake_xray: FakeXRay, seconds: float
+    xrayd: XraydFactory, fake_xray: FakeXRay, seconds: float, per_s: float
 ) -> None:
     """E-35: the kernel's buffer absorbs; requests under way are at most repeated once."""
     oracle = Oracle(xrayd(config=QUICK_EXIT), fake_xray)
     oracle.warm_up()
     oracle.send(200)
     oracle.process.signal(signal.SIGSTOP)
-    oracle.stream(seconds, 200.0)
+    oracle.stream(seconds, per_s)
     oracle.process.signal(signal.SIGCONT)
     oracle.check_recovery()
     oracle.check_nothing_lost(duplicates_max=8 * 50)

@@ -92,6 +92,7 @@ def test_an_outage_of_five_seconds_loses_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("outage", table(OUTAGES))
 def test_an_outage_of_a_minute_loses_nothing(
@@ -101,6 +102,7 @@ def test_an_outage_of_a_minute_loses_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_minute_at_1000_segments_a_second_fits_80_mb(
     xrayd: XraydFactory, fake_xray: FakeXRay
@@ -129,6 +131,7 @@ def test_refused_connections_are_tried_twice_a_second_at_most(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_throttling_settles_near_the_limit(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     """E-04: twice the limit is offered; from second 30 on it must have settled."""
@@ -162,6 +165,7 @@ def test_a_slow_service_gets_nothing_twice(xrayd: XraydFactory, fake_xray: FakeX
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("delay_s", "twice"), [(8.0, False), (12.0, True)])
 def test_a_very_slow_service_gets_everything_once_or_once_more(

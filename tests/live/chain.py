@@ -1,4 +1,4 @@
-"""Three services in a row: Python calls Node calls Java, all traced to one daemon."""
+"""Three services in a row: Node calls Python calls Java, all traced to one daemon."""
 
 import json
 import urllib.error
@@ -9,7 +9,7 @@ from typing import Any
 
 from live.clients import RunningClient
 
-SERVICES = (("storefront", "python"), ("orders", "node"), ("stock", "java"))  # the callers first
+SERVICES = (("storefront", "node"), ("orders", "python"), ("stock", "java"))  # the callers first
 
 Request = Callable[[str], dict[str, Any]]
 

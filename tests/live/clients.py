@@ -64,6 +64,7 @@ PROGRAMS = {
     "otel-js": Program("node", "otel_sampler.js", frozenset({"sampling"})),
     "powertools-python": Program("python", "powertools_tracer.py", frozenset({"udp"})),
     "powertools-node": Program("node", "powertools_tracer.js", frozenset({"udp"})),
+    "flask-aws": Program("python", "flask_aws.py", frozenset({"serve"})),
     "boto3": Program("python", "boto3_api.py", frozenset({"api"})),
     "awscli": Program("python", "awscli_api.py", frozenset({"api"})),
     "aws-sdk-js": Program("node", "sdk_api.js", frozenset({"api"})),

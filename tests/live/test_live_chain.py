@@ -1,4 +1,4 @@
-"""A Python service calls a Node service calls a Java service: one trace over three processes."""
+"""A Node service calls a Python service calls a Java service: one trace over three processes."""
 
 from itertools import pairwise
 from typing import Any

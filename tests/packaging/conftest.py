@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,3 +29,16 @@ def tool():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def wheel(root, tool, tmp_path_factory):
+    uv = tool("uv")
+    out = tmp_path_factory.mktemp("dist")
+    words = [uv, "build", "--quiet", "--wheel", "--out-dir", out, root]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "error sending request" in done.stderr.lower():
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    (wheel,) = out.glob("xrayd-*.whl")
+    return wheel

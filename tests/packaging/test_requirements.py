@@ -52,6 +52,18 @@ def test_every_runtime_dependency_is_pinned(root):
     assert read_names(project["dependencies"]) <= set(pins), "run packaging/lock.sh"
 
 
+def test_every_pin_is_what_pyproject_asks_for(root):
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    pins = read_pins((root / "packaging/requirements.txt").read_text())
+    asked = [Requirement(line) for line in project["dependencies"]]
+    assert len(asked) > 5
+    for one in asked:
+        version = pins[normalise(one.name)].split()[0]
+        assert one.specifier.contains(version), f"{one} is pinned to {version}: packaging/lock.sh"
+
+
 def test_build_backend_is_pinned(root):
     build = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]
     pins = read_pins((root / "packaging/requirements-build.txt").read_text())

@@ -144,11 +144,11 @@ def test_parts_of_a_batch_keep_their_numbers_and_the_rest_is_settled() -> None:
 
 def test_backlog_is_sent_apart_and_given_up_first() -> None:
     buffer = Buffer(10_000)
-    buffer.add_backlog([b"x" * 3000], [77], 0.0)
+    buffer.add_backlog([b"x" * 3000], [77], 0.0, has_unfinished=False)
     assert buffer.take(100.0, linger=False) is None
     given_up = buffer.append(b"y" * 8000, 0.0)
     assert [(list(b.numbers), b.is_backlog) for b in given_up] == [([77], True)]
-    buffer.add_backlog([b"z"], [78], 0.0)
+    buffer.add_backlog([b"z"], [78], 0.0, has_unfinished=False)
     batch = buffer.take_backlog(0.0)
     assert batch is not None
     assert (batch.is_backlog, list(batch.numbers)) == (True, [78])

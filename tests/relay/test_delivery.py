@@ -165,10 +165,13 @@ def token_bucket(rate: float, burst: float):  # type: ignore[no-untyped-def]
     return reply
 
 
-@pytest.mark.parametrize("limit", [3.0, 10.0, 52.0])
+@pytest.mark.parametrize("limit", [3.0, 10.0, 20.0])
 @pytest.mark.parametrize("burst", [1.0, 10.0])
-def test_throttled_pace_settles_below_the_limit(limit: float, burst: float) -> None:
-    service = Service(offered_per_s=2 * limit)
+@pytest.mark.parametrize("latency_s", [0.005, 0.05, 0.2])
+def test_throttled_pace_settles_near_the_limit(
+    limit: float, burst: float, latency_s: float
+) -> None:
+    service = Service(offered_per_s=2 * limit, latency_s=latency_s)
     service.run(120.0, token_bucket(limit, burst))
     sent, throttled = service.count("ok", 30.0), service.count("throttled", 30.0)
     assert sent >= 0.8 * limit * 90
@@ -184,10 +187,26 @@ def test_a_total_refusal_teaches_no_rate() -> None:
 
 
 def test_pace_returns_to_normal_when_throttling_ends() -> None:
+    """Within a climb, which takes ten seconds at most, and a few doublings."""
     service = Service(offered_per_s=20.0)
     service.run(60.0, token_bucket(10.0, 10.0))
-    service.run(90.0, lambda _: "ok")
-    assert service.count("ok", 140.0) >= 0.95 * 20.0 * 10
+    service.run(15.0, lambda _: "ok")
+    assert service.count("ok", 74.0) >= 0.95 * 20.0
+
+
+@pytest.mark.parametrize("offered", [4.0, 10.0, 20.0])
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_throttling_whatever_our_rate_is_not_answered_by_standing_still(
+    offered: float, share: float
+) -> None:
+    """Others use up the limit: a part of all requests is refused, however few we make."""
+    chance = random.Random(3)
+    service = Service(offered_per_s=offered)
+    service.run(5.0, lambda _: "ok")
+    service.run(30.0, lambda _: "throttled" if chance.random() < share else "ok")
+    assert service.count("ok", 5.0, 35.0) >= 30.0 * 1.0
+    service.run(10.0, lambda _: "ok")
+    assert service.waiting < 5
 
 
 @pytest.mark.parametrize(("outcome", "per_s"), [("failed", 2.0), ("throttled", 1.0)])

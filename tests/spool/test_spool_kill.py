@@ -187,6 +187,7 @@ def test_killed_at_random_instants_nothing_is_lost_or_repeated(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_killed_a_thousand_times_nothing_is_lost_or_repeated(tmp_path):
     kill_at_random(tmp_path, 1000)

@@ -42,6 +42,15 @@ window.alert = () => seen.push("alert");
 window.owned = () => seen.push("owned");
 """
 
+# In one call: a map has hundreds of elements, and a page does not stand still meanwhile.
+FIND = r"""
+const isSeen = (e) => e.getClientRects().length
+  && e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+const textOf = (e) => (e.innerText ?? e.textContent).replace(/\s+/g, " ");
+return [...document.querySelectorAll(arguments[0])]
+  .find((e) => isSeen(e) && textOf(e).includes(arguments[1]));
+"""
+
 
 class DevXrayd(Xrayd):
     """`xrayd dev`; `args` are those behind the word `dev`."""
@@ -112,12 +121,7 @@ class Page:
 
     def find(self, selector: str, text: str = "") -> WebElement:
         """The first visible element of a selector that has a text, once there is one."""
-
-        def found() -> WebElement | None:
-            shown = (one for one in self.all(selector) if one.is_displayed())
-            return next((one for one in shown if text in one.text), None)
-
-        return self.wait(found, f"no {selector} with {text!r}")
+        return self.wait(lambda: self.run(FIND, selector, text), f"no {selector} with {text!r}")
 
     def see(self, text: str) -> None:
         """Wait until a text can be read."""

@@ -1,4 +1,4 @@
-"""Health and sampling as somebody sees them, and what holds for every view."""
+"""Health as somebody sees it, and what holds for every view."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from browser import DevXrayd, Page
 from samples import HOSTILE, request, segment
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 VIEWS = ["#/traces", "#/map", "#/sampling", "#/health"]
@@ -32,44 +33,6 @@ def test_the_demo_is_started_and_stopped(dev, page):
     page.find("button", "Run the demo")
 
 
-def test_rules_are_made_changed_and_removed_in_place(dev, page):
-    page.open("#/sampling")
-    page.find("tr[data-rule=Default]")
-    page.find("button", "New rule").click()
-    page.find("input[aria-label=RuleName]").send_keys("checkout")
-    path = page.find("input[aria-label=URLPath]")
-    path.send_keys(Keys.CONTROL, "a")
-    path.send_keys("/checkout*", Keys.ENTER)
-    assert "/checkout*" in page.find("tr[data-rule=checkout]").text
-    page.find("button[aria-label='Edit checkout']").click()
-    rate = page.find("input[aria-label=FixedRate]")
-    rate.send_keys(Keys.CONTROL, "a")
-    rate.send_keys("7", Keys.ENTER)
-    page.wait(lambda: page.find("p.error").text != "")
-    rate.send_keys(Keys.CONTROL, "a")
-    rate.send_keys("0.25", Keys.ENTER)
-    page.wait(lambda: "25 %" in page.find("tr[data-rule=checkout]").text)
-
-    page.find("input[aria-label=Path]").send_keys("/checkout/now", Keys.ENTER)
-    page.find(".verdicts li", "takes the request")
-    assert page.texts(".verdicts li")[0].startswith("checkout ✓")
-    box = page.find("input[aria-label=Path]")
-    box.send_keys(Keys.CONTROL, "a")
-    box.send_keys("/elsewhere", Keys.ENTER)
-    page.find(".verdicts li", "URLPath /checkout* ≠ /elsewhere")
-
-    page.find("button[aria-label='Delete checkout']").click()
-    page.wait(lambda: not page.all("tr[data-rule=checkout]"))
-
-
-def test_statistics_stand_beside_their_rule(dev, page):
-    report = {"RuleName": "Default", "ClientID": "0" * 24, "Timestamp": segment()["end_time"],
-              "RequestCount": 1234, "SampledCount": 56, "BorrowCount": 7}  # fmt: skip
-    dev.call("/SamplingTargets", SamplingStatisticsDocuments=[report])
-    page.open("#/sampling")
-    assert "1,234 56 7" in page.find("tr[data-rule=Default]").text
-
-
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_fits_narrow_and_wide_windows_and_has_its_link_marked(page, view):
     for width in (360, 2560):
@@ -78,6 +41,33 @@ def test_every_view_fits_narrow_and_wide_windows_and_has_its_link_marked(page, v
         page.find("nav a[aria-current=page]")
         page.wait(lambda: page.run("return document.querySelector('main').children.length"))
         assert page.run("return document.documentElement.scrollWidth") <= width
+
+
+USABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+LEFT = """
+return [...document.querySelectorAll(arguments[0])]
+  .filter((e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility() && !e.dataset.reached)
+  .map((e) => e.outerHTML.slice(0, 200))
+"""
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "trace"])
+def test_the_tab_key_leads_to_everything_that_can_be_used(dev, page, view):
+    one = segment("web", annotations={"customer": "ada"}, **request("/tabbed", 503))
+    dev.put(one)
+    page.open(f"#/trace/{one['trace_id']}?s={one['id']}" if view == "trace" else view)
+    page.find(".rows > .row, .graph .node, tr")
+    if view == "trace":
+        page.find(".detail h2")
+    assert len(page.run(LEFT, USABLE)) > 8
+
+    def reach_more() -> bool:
+        for _ in range(10):
+            ActionChains(page.driver).send_keys(Keys.TAB).perform()
+            page.run("document.activeElement.dataset.reached = true")
+        return page.run(LEFT, USABLE) == []
+
+    page.wait(reach_more)
 
 
 def test_an_address_of_nothing_says_so(page):
@@ -100,6 +90,36 @@ def test_the_page_goes_on_after_a_restart(tmp_path, page):
             page.open()
 
 
+def test_a_hidden_page_asks_for_nothing_and_catches_up_when_it_is_looked_at_again(dev, page):
+    def asked(path: str) -> int:
+        names = "return performance.getEntriesByType('resource').map((e) => e.name)"
+        return sum(path in name for name in page.run(names))
+
+    def hide(*, hidden: bool) -> None:
+        page.run(
+            "const value = arguments[0];"
+            "Object.defineProperty(document, 'hidden', { value, configurable: true });",
+            hidden,
+        )
+        page.run("document.dispatchEvent(new Event('visibilitychange'))")
+
+    dev.put(segment(**request("/seen/before")))
+    page.open("#/traces")
+    page.find(".rows > .row", "/seen/before")
+    page.wait(lambda: asked("/_xrayd/live"))
+    hide(hidden=True)
+    polls, lists = asked("/_xrayd/live"), asked("/TraceSummaries")
+    dev.put(segment(**request("/while/hidden")))
+    page.wait(lambda: asked("/_xrayd/live") == polls + 1)  # the one that was under way
+    for number in range(3):
+        dev.put(segment(**request(f"/still/hidden/{number}")))
+    page.wait(lambda: json.loads(dev.get("/_xrayd/health").body)["store"]["traces_to_compile"] == 0)
+    assert (asked("/_xrayd/live"), asked("/TraceSummaries")) == (polls + 1, lists)
+    hide(hidden=False)
+    page.find(".rows > .row", "/while/hidden")
+    page.find(".rows > .row", "/still/hidden/2")
+
+
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory) -> str:
     """axe-core's source, from the npm registry."""
@@ -117,6 +137,14 @@ def axe(tmp_path_factory) -> str:
     return (home / "node_modules/axe-core/axe.min.js").read_text()
 
 
+def violations(page: Page, axe: str) -> list:
+    page.run(axe)
+    return page.driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document).then((r) => done("
+        "r.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)])))"
+    )
+
+
 def test_axe_finds_no_violations(dev: DevXrayd, page: Page, axe):
     one = segment(annotations={"customer": "ada"}, **request("/seen", 503))
     dev.put(one, segment(**request("/other", 404)))
@@ -127,10 +155,17 @@ def test_axe_finds_no_violations(dev: DevXrayd, page: Page, axe):
             page.find(".rows > .row, .graph .node, tr")
             if "=" in view:
                 page.find(".detail h2")
-            page.run(axe)
-            found = page.driver.execute_async_script(
-                "const done = arguments[0]; axe.run(document).then((r) => done("
-                "r.violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => n.html)])))"
-            )
-            assert found == [], (scheme, view)
+            assert violations(page, axe) == [], (scheme, view)
+        page.open("#/sampling")
+        page.find("button", "New rule").click()
+        page.find("[aria-label=RuleName]")
+        assert violations(page, axe) == [], (scheme, "a new rule")
     page.prefer("light")
+
+
+def test_axe_finds_no_violations_on_the_first_run(tmp_path, page, axe):
+    with DevXrayd(tmp_path) as empty:
+        page.driver.get(f"http://127.0.0.1:{empty.port}/")
+        page.find(".snippet pre")
+        assert violations(page, axe) == []
+        page.open()

@@ -3,6 +3,8 @@
 import pytest
 from browser import DevXrayd, Page
 from samples import HOSTILE, request, segment
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.keys import Keys
 
 NODES = ".graph .node"
@@ -112,6 +114,87 @@ def test_two_hundred_services_do_not_overlap_and_can_be_read(dev, drawn):
     drawn.find(".detail h2", "a77")
     drawn.wait(lambda: len(drawn.all(".edge text")) == 2)
     drawn.find(f"{NODES} .title", "a77")
+
+
+def test_a_type_is_collapsed_into_one_node_and_expanded_again(dev, page):
+    root = segment("store")
+    tables = [
+        {"id": f"{number:016x}", "name": "DynamoDB", "namespace": "aws",
+         "start_time": root["start_time"], "end_time": root["end_time"],
+         "aws": {"operation": "Query", "table_name": f"table{number}"}}
+        for number in range(1, 4)
+    ]  # fmt: skip
+    dev.put(root | {"subsegments": tables})
+    page.open("#/map")
+    page.find(f"{NODES} .title", "table3")
+    nodes = len(page.all(NODES))
+    fold = "select[aria-label='Collapse a type']"
+    page.find(fold).send_keys("AWS::DynamoDB::Table")
+    page.find(f"{NODES} .title", "all of AWS::DynamoDB")
+    page.wait(lambda: len(page.all(NODES)) == nodes - 2)
+    one = page.find("[aria-label^='all of AWS']")
+    assert "3 requests" in one.get_attribute("aria-label")
+    address = page.driver.current_url.partition("#")[2]
+    page.open("#" + address)
+    page.find(NODES, "all of AWS::DynamoDB").send_keys(Keys.ENTER)
+    page.find(".detail h2", "all of AWS::DynamoDB::Table")
+    page.find(fold).send_keys("Expand AWS::DynamoDB::Table")
+    page.find(f"{NODES} .title", "table3")
+    page.wait(lambda: len(page.all(NODES)) == nodes)
+
+
+def test_a_node_is_as_large_as_its_traffic_and_its_ring_as_its_failures(dev, page):
+    for path, status in {"/a": 200, "/b": 404, "/c": 429, "/d": 503}.items():
+        dev.put(segment("mixed", **request(path, status)))
+    dev.put(*[segment("busy", **request("/")) for _ in range(40)], segment("quiet", **request("/")))
+    page.open("#/map")
+    page.find(f"{NODES} .title", "mixed")
+    radius = lambda name: page.run(  # noqa: E731
+        "return Number(document.querySelector(`[data-node='${arguments[0]}||'] .body`)"
+        ".getAttribute('r'))", name)  # fmt: skip
+    page.wait(lambda: radius("busy") > radius("mixed") > radius("quiet"))
+    arcs = page.run(
+        "return [...document.querySelectorAll(\"[data-node='mixed||'] .arc\")].map((e) =>"
+        "[e.classList[1], e.getAttribute('stroke-dasharray').split(' ').length > 2])"
+    )
+    # a quarter each, told apart without colour too
+    assert arcs == [["ok", False], ["error", True], ["throttle", True], ["fault", False]]
+    assert "25 % error, 25 % throttle, 25 % fault" in page.find(
+        "[data-node='mixed||']"
+    ).get_attribute("aria-label")
+
+
+def test_the_map_is_zoomed_and_panned(drawn):
+    def box() -> list[str]:
+        view = "return document.querySelector('.graph').getAttribute('viewBox')"
+        return drawn.run(view).split()
+
+    whole = box()
+    drawn.find("button[aria-label='Zoom in']").click()
+    near = box()
+    assert float(near[2]) < float(whole[2])
+    graph = drawn.find(".graph")
+    corner = (10 - graph.size["width"] // 2, 10 - graph.size["height"] // 2)
+    mouse = ActionChains(drawn.driver)
+    mouse.move_to_element_with_offset(graph, *corner).click_and_hold()
+    mouse.move_by_offset(60, 40).release().perform()
+    drawn.wait(lambda: box()[:2] != near[:2])
+    assert box()[2:] == near[2:]
+    drawn.find("button", "Fit").click()
+    fitted = box()
+    assert float(fitted[2]) > float(near[2])
+    wheel = ScrollOrigin.from_element(graph)
+    ActionChains(drawn.driver).scroll_from_origin(wheel, 0, -200).perform()
+    drawn.wait(lambda: float(box()[2]) < float(fitted[2]))
+
+
+def test_the_address_of_a_node_opens_it_and_only_its_neighbours(services, page):
+    page.open("#/map?node=billing||&focus=1")
+    page.find(".detail h2", "billing")
+    page.wait(lambda: set(places(page)) == {"billing||", "orders||"})
+    page.find(".detail a", "with faults here").click()
+    page.find(".rows > .row", "shop.example")
+    assert page.find("#filter").get_attribute("value") == 'service(id(name: "billing")) { fault }'
 
 
 def test_what_is_hostile_is_text(dev, page):

@@ -166,6 +166,26 @@ def test_the_list_is_walked_by_keyboard(filled):
     assert filled.active().get_attribute("id") == "filter"
 
 
+def test_more_traces_than_are_kept_are_a_click_away_and_the_address_says_where(tmp_path, page):
+    with DevXrayd(tmp_path) as dev:
+        for first in range(0, 1150, 50):
+            dev.put(*[segment("web", ago=10 + n / 10, **request(f"/no/{n}"))
+                      for n in range(first, first + 50)])  # fmt: skip
+        page.driver.get(f"http://127.0.0.1:{dev.port}/")
+        page.find(".status", "1,000 newest traces")
+        page.find(".status button", "Older").click()
+        page.find(".status", "before")
+        page.find(ROWS, "/no/1000")
+        assert int(page.find(".status").text.split()[0]) in (150, 151)
+        dev.put(segment("web", **request("/news")))
+        page.driver.refresh()
+        page.find(".status", "before")
+        page.find(ROWS, "/no/1000")
+        page.find(".status button", "Newest").click()
+        page.find(ROWS, "/news")
+        page.open()
+
+
 def test_what_is_hostile_is_text(dev, filled):
     for number, text in enumerate(HOSTILE):
         name = re.sub(r"[^\w .:/%&#=+\\@-]", "", text)[:60]

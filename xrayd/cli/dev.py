@@ -60,6 +60,20 @@ class _DevGroup(click.Group):
     default=None,
     help="Answer the X-Ray API there too, such as 127.0.0.1:2002.",
 )
+@click.option(
+    "--keep-days",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Forget a trace so many days after its last document.",
+)
+@click.option(
+    "--keep-mb",
+    default=512,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Forget the oldest traces above so many MiB of data.",
+)
 @_daemon_flags
 @click.pass_context
 def dev_command(
@@ -69,6 +83,8 @@ def dev_command(
     data: str | None,
     demo: bool,
     api_address: str | None,
+    keep_days: float,
+    keep_mb: int,
     config_path: str | None,
     **flags: Any,
 ) -> None:
@@ -117,10 +133,14 @@ def dev_command(
         bytes_max=budget(config.buffer_mb, limit),
         receive_buffer_bytes=receive_buffer(config.receive_buffer_mb, limit),
         concurrency=config.concurrency,
+        keep_s=keep_days * 24 * 3600,
+        keep_bytes=keep_mb * 1024 * 1024,
     )
     writer = logs.open_log(
         config.log_path, config.log_level, config.log_format, rotate=config.log_rotation
     )
+    for warning in loaded.warnings:
+        logging.getLogger("xrayd").warning("%s", warning)
     if loaded.origins["Logging.LogLevel"] == "default":
         # Every trace has a line of its own here; a line a batch would only hide them.
         logging.getLogger("xrayd.uploader").setLevel(logging.WARNING)

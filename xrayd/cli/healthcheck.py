@@ -16,6 +16,14 @@ from xrayd.cli.flags import CommandLine
 
 _SECONDS = 2.0
 _DEFAULT = "127.0.0.1:2000"
+_HELP = """Usage: healthcheck [--upstream]
+
+  Ask the xrayd of the same flags, variables and file whether it is well; exit 0 or 1.
+
+Options:
+  --upstream  Be unwell as well while X-Ray cannot be reached.
+  --help      Show this message and exit.
+"""
 
 
 def run_healthcheck(line: CommandLine, environment: Mapping[str, str]) -> int:
@@ -24,6 +32,9 @@ def run_healthcheck(line: CommandLine, environment: Mapping[str, str]) -> int:
     It never fails because AWS is down or credentials are missing: a restart would lose what is
     held. With `--upstream` it does.
     """
+    if "--help" in line.rest[1:]:
+        sys.stdout.write(_HELP)
+        return 0
     wants_upstream = "--upstream" in line.rest[1:]
     host, port = listen_address(line, environment)
     request = f"GET /healthz HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"

@@ -6,7 +6,8 @@ import datetime as dt
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,20 +31,24 @@ _PATIENCE_S = 30.0
 @click.pass_context
 def spool_command(context: click.Context, directory: str | None) -> None:
     """Look into the spool, send what lies in one, read what X-Ray refused."""
-    line = context.obj
-    assert isinstance(line, CommandLine)
+    assert isinstance(context.obj, CommandLine)
+    # Asked by the command when it runs: `--help` needs no spool.
+    context.obj = partial(_choose, context.obj, directory)
+
+
+def _choose(line: CommandLine, directory: str | None) -> str:
     chosen = directory or load(line.values, os.environ, line.config_path).config.spool_directory
     if not chosen:
         raise ConfigError("no spool: set Spool.Directory, or name one with --directory")
-    context.obj = chosen
+    return chosen
 
 
 @spool_command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def list_spool(directory: str, *, as_json: bool) -> None:
+def list_spool(choose: Callable[[], str], *, as_json: bool) -> None:
     """Show the files of the spool, also while xrayd writes to it."""
-    found = survey(directory)
+    found = survey(choose())
     rows = [
         {
             "first": file.first,
@@ -75,9 +80,9 @@ def list_spool(directory: str, *, as_json: bool) -> None:
 @spool_command.command("dead")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, documents included.")
 @click.pass_obj
-def list_dead(directory: str, *, as_json: bool) -> None:
+def list_dead(choose: Callable[[], str], *, as_json: bool) -> None:
     """Show the documents that X-Ray refused for good, and why."""
-    for number, letter in read_dead_letters(directory):
+    for number, letter in read_dead_letters(choose()):
         document = letter.document.decode("utf-8", "replace")
         if as_json:
             fields = {
@@ -102,12 +107,13 @@ def list_dead(directory: str, *, as_json: bool) -> None:
     "--to", default="127.0.0.1:2000", show_default=True, help="TCP address of a running xrayd."
 )
 @click.pass_obj
-def replay(directory: str, *, dead: bool, to: str) -> None:
+def replay(choose: Callable[[], str], *, dead: bool, to: str) -> None:
     """Send what lies in a spool that no daemon uses, through a running xrayd.
 
     For the spool of an instance that is gone, say. What the daemon has taken is removed here; it
     then has it in its own buffer, and in its own spool.
     """
+    directory = choose()
     with httpx.Client(base_url=f"http://{to}", timeout=_PATIENCE_S, trust_env=False) as client:
         if dead:
             letters = [letter.document for _, letter in read_dead_letters(directory)]

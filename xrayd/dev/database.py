@@ -8,7 +8,6 @@ another process is refused.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import sqlite3
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from xrayd.dev import schema
 from xrayd.errors import StoreError
+from xrayd.filelock import try_lock
 
 MEMORY = ":memory:"
 """A path that is no file: data lives as long as the process."""
@@ -33,7 +33,9 @@ READERS = 4
 READER_CACHE_KIB = 8 * 1024
 WRITER_CACHE_KIB = 32 * 1024
 _PROGRESS_STEPS = 2000  # virtual machine steps between looks at the clock: well under a millisecond
-_WAL_PAGES = 4000  # checkpoint about every 32 MiB: rarer waits for the disk
+# The log is written back by `checkpoint` beside everything else; whoever commits does it only where
+# that has left 64 MiB, and then waits for the disk.
+_WAL_PAGES = 8000
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 
@@ -84,6 +86,8 @@ class Database:
         self._is_damaged = False
         self._open: list[sqlite3.Connection] = []
         self._lock_file: int | None = None
+        self._checkpointing = threading.Lock()
+        self._checkpointer: sqlite3.Connection | None = None
         try:
             if path == MEMORY:
                 self._writer = self._connect(WRITER_CACHE_KIB)
@@ -153,6 +157,22 @@ class Database:
         finally:
             self._give_back(connection)
 
+    def checkpoint(self) -> None:
+        """Bring what was committed from the log into the file; call it now and then, in a thread.
+
+        It waits for the disk; those who read and write meanwhile do not.
+
+        Raises:
+            StoreError: it failed; nothing is lost.
+        """
+        with self._checkpointing:
+            if self._checkpointer is None or self._is_closed:
+                return
+            try:
+                self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+
     def used_bytes(self) -> int:
         """Bytes of data and indexes; free pages inside the file are not counted."""
         with self.reading() as connection:
@@ -169,7 +189,7 @@ class Database:
 
     def close(self) -> None:
         """Write everything to the file and let go of it. Safe to call twice."""
-        with self._writing:
+        with self._checkpointing, self._writing:
             self._is_closed = True
             if self._readers_made and self._open:
                 # a connection must not be closed while it is reading
@@ -224,6 +244,7 @@ class Database:
         self._writer = self._connect(WRITER_CACHE_KIB)
         schema.create(self._writer)
         schema.mark(self._writer, schema.State.OPEN)
+        self._checkpointer = self._connect(READER_CACHE_KIB)
         for _ in range(READERS):
             reader = self._connect(READER_CACHE_KIB)
             reader.execute("PRAGMA query_only = ON")
@@ -278,17 +299,20 @@ class Database:
 def _lock(path: Path) -> int:
     """An advisory lock beside the database, held while the process lives."""
     side = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(side, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        is_locked = try_lock(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    if not is_locked:
         holder, _, url = os.read(descriptor, 300).decode("ascii", "replace").partition("\n")
         os.close(descriptor)
         raise InUseError(
             f"{path} is in use by another xrayd (process {holder.strip() or 'unknown'});"
             " stop it or name another file with --data",
             url.strip(),
-        ) from None
+        )
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor

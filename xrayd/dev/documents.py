@@ -151,15 +151,6 @@ def normalize_trace_id(text: str) -> str | None:
     return None
 
 
-def read_rule_name(document: Document) -> str | None:
-    """The sampling rule a segment was sampled by, under any name an SDK gives it."""
-    xray = (document.aws or {}).get("xray")
-    if not isinstance(xray, dict):
-        return None
-    name = xray.get("sampling_rule_name", xray.get("rule_name"))
-    return name if isinstance(name, str) else None
-
-
 def _parse_array(text: str, lenient: bool) -> list[Accepted | Rejected]:
     try:
         items = _array_decoder.decode(text)

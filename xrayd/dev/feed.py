@@ -17,8 +17,9 @@ log = logging.getLogger("xrayd.traces")
 
 # A trace's documents come from several processes; a line is written when they have paused.
 _QUIET_S = 0.3
-_ONCE_MAX = 100
-# Nobody reads faster than this, and waiting traces take memory.
+# Nobody reads faster than this, and each line takes putting a trace together.
+_ONCE_MAX = 20
+# Waiting traces take memory.
 _WAITING_MAX = 2000
 
 

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from xrayd.dev.causes import FaultCause, TimeCause
+
 MISSING_TIME = -1.0
 """A `start_time` that was not sent. No accepted document carries it."""
 
@@ -293,65 +295,6 @@ class TraceLink(msgspec.Struct, gc=False):
     id: str
     node: Node
     segment: Entity
-
-
-class RootCauseException(msgspec.Struct, rename="pascal", gc=False):
-    """An exception of a root cause: its type and message, "" where unknown."""
-
-    name: str
-    message: str
-
-
-class FaultEntity(msgspec.Struct, rename="pascal", gc=False):
-    """A step of a fault or error path inside one service."""
-
-    name: str
-    remote: bool
-    exceptions: list[RootCauseException]
-
-
-class TimeEntity(msgspec.Struct, rename="pascal", gc=False):
-    """A step of a response time path; `coverage` is its share (0-1) of the root's time."""
-
-    name: str
-    coverage: float
-    remote: bool
-
-
-class FaultService(msgspec.Struct, rename="pascal", omit_defaults=True, gc=False):
-    """A service on a fault or error path. Encodes to the API's member names."""
-
-    name: str
-    names: list[str]
-    type: str
-    entity_path: list[FaultEntity]
-    inferred: bool
-    account_id: str = ""  # left out when unknown
-
-
-class TimeService(msgspec.Struct, rename="pascal", omit_defaults=True, gc=False):
-    """A service on a response time path. Encodes to the API's member names."""
-
-    name: str
-    names: list[str]
-    type: str
-    entity_path: list[TimeEntity]
-    inferred: bool
-    account_id: str = ""  # left out when unknown
-
-
-class FaultCause(msgspec.Struct, rename="pascal", gc=False):
-    """A path of faults (or of errors) from the root to where it began."""
-
-    services: list[FaultService]
-    client_impacting: bool
-
-
-class TimeCause(msgspec.Struct, rename="pascal", gc=False):
-    """The path that most of the root's response time was spent on."""
-
-    services: list[TimeService]
-    client_impacting: bool
 
 
 class Trace(msgspec.Struct, gc=False):

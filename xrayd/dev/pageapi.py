@@ -8,9 +8,11 @@
 | | null or `{message, position, word, suggestion}`, positions in characters |
 | `GET /_xrayd/health` | version, ledger, buffer, intake, stored bytes, telemetry, demo |
 | `GET /_xrayd/documents?trace=ID` | `{documents: [text]}`, as they were received |
+| `GET /_xrayd/sampling` | what `xrayd sampling rules --json` says: |
+| | each rule with its quota, counts and clients' shares |
 | `GET /_xrayd/explain?dialect=D&FIELD=V…` | `{rules: [{name, decides, matches, ignored,` |
 | | `failed: [{field, pattern, value}]}]}` in the order tried; D is sdk, otel, adot or daemon, |
-| | FIELD a member of `xrayd.sampling.matching.MatchRequest` |
+| | FIELD a member of `xrayd.sampling.matching.MatchRequest`, or `attribute` with KEY=VALUE |
 | `POST /_xrayd/demo` `{running}` | `{running}`: starts or stops the demo |
 | `GET /_xrayd/page/NAME` | the page's files |
 
@@ -153,9 +155,12 @@ class PageApi:
             return await asyncio.to_thread(self._documents, query.text("trace"))
         if path == "/_xrayd/explain":
             request_fields = {name: query.text(name) for name in _EXPLAINED if query.text(name)}
-            asked = msgspec.convert(request_fields, MatchRequest)
+            attributes = dict(_attribute(text) for text in query.texts("attribute"))
+            asked = msgspec.convert({**request_fields, "attributes": attributes}, MatchRequest)
             dialect = Dialect(query.text("dialect") or "sdk")
             return await asyncio.to_thread(self._explain, asked, dialect)
+        if path == "/_xrayd/sampling":
+            return msgspec.Raw(await asyncio.to_thread(self._api.show_sampling))
         if path == "/_xrayd/health":
             stored = await asyncio.to_thread(self._stored)
             return {
@@ -266,11 +271,21 @@ class _Query:
     def text(self, name: str) -> str:
         return self._values.get(name, [""])[-1]
 
+    def texts(self, name: str) -> list[str]:
+        return self._values.get(name, [])
+
     def number(self, name: str) -> int:
         text = self.text(name) or "0"
         if not text.isdecimal() or len(text) > 15:
             raise ValueError(f"{name}: not a number")
         return int(text)
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key.strip() or not equals:
+        raise ValueError(f"attribute {text[:100]}: write KEY=VALUE")
+    return key.strip(), value.strip()
 
 
 def _json(status: int, members: object) -> Response:

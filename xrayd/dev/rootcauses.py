@@ -11,17 +11,16 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-from xrayd.dev.model import (
-    Entity,
+from xrayd.dev.causes import (
     FaultCause,
     FaultEntity,
     FaultService,
-    Node,
     RootCauseException,
     TimeCause,
     TimeEntity,
     TimeService,
 )
+from xrayd.dev.model import Entity, Node
 
 COVERAGE_MIN = 0.5
 """The share of the root's time below which a call no longer explains it."""

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import socket
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,16 +17,15 @@ from xrayd import __version__
 from xrayd.dev.api import XRayApi
 from xrayd.dev.database import Database
 from xrayd.dev.demo import DemoSwitch
-from xrayd.dev.endpoint import DevEndpoint, LocalTransport
+from xrayd.dev.endpoint import DevEndpoint, LocalClient
 from xrayd.dev.feed import TraceFeed
+from xrayd.dev.housekeeping import keep_house, write_back
 from xrayd.dev.pageapi import News, PageApi
+from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX
 from xrayd.dev.store import Store
 from xrayd.errors import ConfigError, StoreError
 from xrayd.lifecycle import Group, shutdown_signal
-from xrayd.net.client import XRayClient, user_agent
-from xrayd.net.credentials import Identity
 from xrayd.net.http_server import HttpServer, Routes
-from xrayd.net.signing import Keys
 from xrayd.net.sockets import describe_address
 from xrayd.pipeline import Pipeline
 
@@ -34,15 +33,17 @@ log = logging.getLogger("xrayd")
 
 # A newcomer looks at the screen: batches wait a moment, not a second.
 _LINGER_S = 0.2
-_COMPILE_S = 0.5
-_RETAIN_S = 60.0
 _EXIT_S = 5.0
+_TURN_S = 0.0005
+_ANSWERS_S = 2.0
 
 
 class DevSettings(msgspec.Struct):
     """What `xrayd dev` runs with. `data` is a path or `:memory:`; buffers are in bytes.
 
     `api` is a socket beside `tcp` on which the X-Ray API is answered; `metrics` one for /metrics.
+    Traces go `keep_s` seconds after their last document, and the oldest where they are more than
+    `keep_bytes`.
     """
 
     udp: socket.socket
@@ -56,6 +57,8 @@ class DevSettings(msgspec.Struct):
     concurrency: int
     api: socket.socket | None = None
     metrics: socket.socket | None = None
+    keep_s: float = AGE_S_MAX
+    keep_bytes: int = BYTES_MAX
 
 
 async def run_dev(settings: DevSettings) -> None:
@@ -64,6 +67,9 @@ async def run_dev(settings: DevSettings) -> None:
     Raises:
         ConfigError: the data file cannot be used.
     """
+    # Threads that compute must not make those that store wait long for their turn: each statement
+    # of SQLite gives the interpreter's lock away, and the usual 5 ms are ages to get it back.
+    sys.setswitchinterval(_TURN_S)
     try:
         database = await asyncio.to_thread(Database, settings.data)
         store = Store(database)
@@ -83,19 +89,9 @@ async def run_dev(settings: DevSettings) -> None:
     demo = DemoSwitch(_reachable(settings.udp), settings.udp.family, chance)
     page = PageApi(api, demo, news, lambda: _state_of(relay))
     endpoint = DevEndpoint(api, page, settings.allowed_hosts)
-    # No account is needed, so the signature is one nobody checks.
-    identity = Identity(
-        keys=Keys("dev", "dev", ""),
-        source="dev",
-        expires_at=0.0,
-        region=settings.region,
-        region_source="dev",
-        endpoint="http://xrayd.dev.localhost",
-    )
-    client = XRayClient(LocalTransport(endpoint), lambda: identity, user_agent({}))
     relay = Pipeline(
         settings.udp,
-        client,
+        LocalClient(endpoint),
         refresh=lambda: None,
         concurrency=settings.concurrency,
         bytes_max=settings.bytes_max,
@@ -115,7 +111,8 @@ async def run_dev(settings: DevSettings) -> None:
     async with Group() as group:
         group.start(relay.look_after())
         group.start(feed.run())
-        group.start(_keep_house(api))
+        group.start(keep_house(api, settings.keep_s, settings.keep_bytes))
+        group.start(write_back(database))
         demo.switch(settings.demo)
         signal_name = await shutdown_signal(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
@@ -124,23 +121,11 @@ async def run_dev(settings: DevSettings) -> None:
         demo.switch(False)
         deadline = asyncio.get_running_loop().time() + _EXIT_S
         await relay.drain(0.1, 0.5, deadline)
+    for server in servers:
+        await server.finish(_ANSWERS_S)
     await endpoint.close()
     store.close()
     log.info("Stopped: %s", relay.summary())
-
-
-async def _keep_house(api: XRayApi) -> None:
-    """Compile traces as they come, and forget old ones."""
-    retained_at = 0.0
-    while True:
-        with suppress(StoreError):  # tried again in a moment; reads and writes say what is wrong
-            if await asyncio.to_thread(api.compile_due):
-                continue
-            if time.monotonic() - retained_at >= _RETAIN_S:
-                if await asyncio.to_thread(api.retain):
-                    continue
-                retained_at = time.monotonic()
-        await asyncio.sleep(_COMPILE_S)
 
 
 def _short(path: str) -> str:

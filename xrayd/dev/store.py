@@ -125,12 +125,7 @@ def load_by_id(connection: sqlite3.Connection, trace_ids: Sequence[str]) -> list
     Raises:
         StoreError: a stored document is unreadable.
     """
-    rows = connection.execute(
-        """SELECT trace_id, xray_id, touched_at, revision FROM arrival
-        WHERE xray_id IN (SELECT value FROM json_each(?)) ORDER BY trace_id""",
-        (_listed(trace_ids),),
-    )
-    return _with_documents(connection, rows.fetchall())
+    return _load_traces(connection, "xray_id", trace_ids)
 
 
 def load_by_number(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[StoredTrace]:
@@ -139,17 +134,17 @@ def load_by_number(connection: sqlite3.Connection, numbers: Sequence[int]) -> li
     Raises:
         StoreError: a stored document is unreadable.
     """
-    rows = connection.execute(
-        """SELECT trace_id, xray_id, touched_at, revision FROM arrival
-        WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY trace_id""",
-        (_listed(numbers),),
-    )
-    return _with_documents(connection, rows.fetchall())
+    return _load_traces(connection, "trace_id", numbers)
 
 
-def _with_documents(
-    connection: sqlite3.Connection, arrivals: list[tuple[int, str, float, int]]
+def _load_traces(
+    connection: sqlite3.Connection, column: str, keys: Sequence[str] | Sequence[int]
 ) -> list[StoredTrace]:
+    arrivals: list[tuple[int, str, float, int]] = connection.execute(
+        f"""SELECT trace_id, xray_id, touched_at, revision FROM arrival
+        WHERE {column} IN (SELECT value FROM json_each(?)) ORDER BY trace_id""",  # noqa: S608
+        (_listed(keys),),
+    ).fetchall()
     bodies = connection.execute(
         """SELECT trace_id, body FROM document
         WHERE trace_id IN (SELECT value FROM json_each(?)) ORDER BY trace_id, number""",

@@ -99,6 +99,7 @@ class HttpServer:
         )
         self._is_stopped = False
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to accept, unless it was stopped."""
@@ -112,6 +113,22 @@ class HttpServer:
         for connection in list(self._connections):
             if connection.is_idle:
                 connection.close()
+            else:
+                connection.is_last_request = True
+
+    async def finish(self, timeout_s: float) -> None:
+        """After `stop`: wait for the requests under way, then close what is left.
+
+        A connection left open would hand requests to a loop that ends.
+        """
+        if self._answers:
+            await asyncio.wait(set(self._answers), timeout=timeout_s)
+        for connection in list(self._connections):
+            connection.close()
+        left = [*self._answers, *self._handshakes]
+        for task in self._answers:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _accept(self) -> None:
         for _ in range(16):
@@ -129,7 +146,7 @@ class HttpServer:
                 client.close()
                 continue
             client.setblocking(False)
-            connection = _Connection(self._routes, self._connections, str(peer[0]))
+            connection = _Connection(self._routes, self._connections, self._answers, str(peer[0]))
             self._connections.add(connection)
             task = self._loop.create_task(self._attach(client, connection))
             self._handshakes.add(task)
@@ -152,23 +169,26 @@ class HttpServer:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, routes: Routes, group: set[_Connection], peer: str) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        group: set[_Connection],
+        answers: set[asyncio.Task[None]],
+        peer: str,
+    ) -> None:
         self._routes = routes
         self._group = group
+        self._answers = answers
         self._peer = peer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.is_answering = False
+        self.is_last_request = False
         self._is_closed = False
         self.since = self._loop.time()
         self.is_idle = True
         self._begin()
-
-    @property
-    def is_answering(self) -> bool:
-        """Whether a whole request is being answered."""
-        return self._task is not None
 
     def _begin(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -216,6 +236,8 @@ class _Connection(asyncio.Protocol):
         self.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_closed:
+            return
         if self._has_request():
             self._has_excess = True
             return
@@ -305,7 +327,10 @@ class _Connection(asyncio.Protocol):
         self._set_timer(None)
         request = self._request(b"".join(self._body))
         self._body = []
-        self._task = self._loop.create_task(self._answer(request))
+        self.is_answering = True
+        task = self._loop.create_task(self._answer(request))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
 
     def _too_large(self) -> Response:
         return text_response(413, f"the body may have {self._body_max} bytes at most")
@@ -319,10 +344,10 @@ class _Connection(asyncio.Protocol):
         try:
             response = await self._routes.handle(request)
         finally:
-            self._task = None
+            self.is_answering = False
         if self._transport is None or self._transport.is_closing():
             return
-        keep = self._keeps_alive and not self._has_excess
+        keep = self._keeps_alive and not self._has_excess and not self.is_last_request
         self._write(response, keep=keep, with_body=request.method != "HEAD")
         if keep:
             self._begin()

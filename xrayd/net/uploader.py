@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
 from xrayd.errors import FailureKind, UpstreamError
 from xrayd.logs import Throttle, printable
-from xrayd.net.client import XRayClient
 from xrayd.relay import delivery
 from xrayd.relay.buffer import Batch, Buffer, halves
 from xrayd.relay.delivery import Answer, Pace, ResponseTimeout, Verdict
@@ -24,6 +24,20 @@ _BACKLOG_SHARE = 0.3
 _SILENCE_S = 2.0
 
 _encode_body = msgspec.json.Encoder().encode
+
+
+class Caller(Protocol):
+    """Makes calls of one X-Ray: over the network, or in this process."""
+
+    async def call(self, path: str, body: bytes, timeout_s: float) -> Answer:
+        """POST a JSON body to an operation's path; return whatever was answered.
+
+        Raises:
+            UpstreamError: no answer came; its kind says why.
+        """
+
+    def correct_clock(self, answer: Answer) -> None:
+        """Believe the clock of an answer that says ours is wrong."""
 
 
 class Uploader:
@@ -43,7 +57,7 @@ class Uploader:
     def __init__(
         self,
         buffer: Buffer,
-        client: XRayClient,
+        client: Caller,
         ledger: Ledger,
         pace: Pace,
         *,

@@ -131,10 +131,13 @@ class Buffer:
             self._open = None
         return given_up
 
-    def add_backlog(self, documents: list[bytes], seqs: Sequence[int], born: float) -> None:
+    def add_backlog(
+        self, documents: list[bytes], seqs: Sequence[int], born: float, *, has_unfinished: bool
+    ) -> None:
         """Queue documents read back from the spool as one batch of their own."""
         size = _size_of(documents)
         batch = Batch(documents, size, born, numbers=array("Q", seqs), is_backlog=True)
+        batch.has_unfinished = has_unfinished
         self._backlog.append(batch)
         self.bytes_held += size
         self.queued += len(documents)

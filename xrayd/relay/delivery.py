@@ -163,8 +163,14 @@ class Pace:
 
     Healthy: up to `concurrency` at once. While nothing succeeds: one probe at a time, under full
     jitter, at most two a second (one where throttled), so that the first success comes within
-    five seconds of recovery. Throttled now and then: a request rate that falls by a fifth at each
-    throttle, at most once a second, and grows slowly, then faster the longer none was seen.
+    five seconds of recovery.
+
+    Throttled now and then: requests go at a rate that climbs, ever more slowly, to the limit it was
+    last throttled at, and from there doubles every half second. So the limit is met again soon
+    where it still stands, with one request refused in a climb's time, and left behind within
+    seconds where it does not. A limit that is met where it was expected makes the next climb
+    longer. The limit is what got through, not below a part of the best of the last half minute: to
+    throttling that does not depend on our rate, going slower would be no answer.
 
     Args:
         concurrency: requests in flight at most.
@@ -177,17 +183,26 @@ class Pace:
     _PROBE_MAX_S = 4.0
     _MEMORY_S = 3.0
 
+    _LIMIT_MIN = 1.0
+    _BEST_S, _BEST_SHARE = 30.0, 0.6
+    _CLIMB_FROM = 0.8
+    _CLIMB_MIN_S, _CLIMB_MAX_S = 2.0, 10.0
+    _CLIMB_MIN_REQUESTS = 15
+    _DOUBLING_S = 0.5
+    _DOUBLINGS = 10
+
     def __init__(self, concurrency: int, chance: Callable[[], float]) -> None:
         self.concurrency = concurrency
         self._chance = chance
         self._failures = 0
         self._next_at = 0.0
         self._asked_until = 0.0
-        self._rate: float | None = None
-        self._rate_at = 0.0
-        self._tokens = 0.0
-        self._throttled_at = 0.0
+        self._limit: float | None = None
+        self._best = 0.0
+        self._climb_s = self._CLIMB_MIN_S
         self._lowered_at = -1e9
+        self._tokens = 0.0
+        self._refilled_at = 0.0
         self._successes: float = 0.0
         self._successes_at = 0.0
 
@@ -196,32 +211,28 @@ class Pace:
         """Whether nothing has succeeded for a while and requests go one by one."""
         return self._failures >= self._FAILURES_TO_PROBE
 
-    @property
-    def rate(self) -> float | None:
-        """Requests a second allowed by throttling, None where there is no such limit."""
-        return self._rate
-
     def wait_s(self, now: float, in_flight: int) -> float | None:
         """Seconds until a request may start; 0 for now, None for when one in flight has ended."""
         if in_flight >= (1 if self.is_probing else self.concurrency):
             return None
         wait = self._next_at - now
-        if self._rate is not None:
-            self._refill(now)
+        rate = self.rate(now)
+        if rate is not None:
+            self._refill(now, rate)
             if self._tokens < 1.0:
-                wait = max(wait, (1.0 - self._tokens) / self._rate)
+                wait = max(wait, (1.0 - self._tokens) / rate)
         return max(0.0, wait)
 
     def start(self) -> None:
         """A request starts."""
-        if self._rate is not None:
+        if self._limit is not None:
             self._tokens -= 1.0
 
     def succeed(self, now: float) -> None:
         """A request was answered 200."""
         if self.is_probing and now - self._successes_at > self._MEMORY_S:
             # Nothing at all got through: that measured an outage, not a limit.
-            self._rate = None
+            self._limit = None
         self._failures = 0
         self._next_at = self._asked_until  # a straggler's success does not undo a Retry-After
         self._successes = self._recent_successes(now) + 1.0
@@ -242,30 +253,48 @@ class Pace:
             self._next_at = max(self._next_at, now + pause)
         return now + pause
 
+    def rate(self, now: float) -> float | None:
+        """Requests a second allowed by throttling, None where there is no such limit."""
+        if self._limit is None:
+            return None
+        calm = now - self._lowered_at
+        if calm < self._climb_s:
+            missing = 1.0 - calm / self._climb_s
+            return self._limit * (1.0 - (1.0 - self._CLIMB_FROM) * missing * missing)
+        doublings = (calm - self._climb_s) / self._DOUBLING_S
+        if doublings > self._DOUBLINGS:
+            self._limit = None
+            return None
+        return self._limit * math.exp2(doublings)
+
     def _lower(self, now: float) -> None:
-        self._throttled_at = now
-        if now - self._lowered_at < 1.0:
+        calm = now - self._lowered_at
+        if calm < 1.0:
             return
-        self._lowered_at = now
-        seen = self._recent_successes(now) / self._MEMORY_S
-        current = self._rate if self._rate is not None else max(1.0, seen)
-        self._rate = max(0.5, current * 0.8)
-        self._rate_at = now
+        rate, seen = self.rate(now), self._recent_successes(now) / self._MEMORY_S
+        # What got through lags behind a rate that climbs.
+        limit = seen if rate is None else min(rate, max(1.2 * seen, rate / 2.0))
+        is_where_expected = (
+            self._limit is not None and calm >= self._climb_s and limit > 0.7 * self._limit
+        )
+        self._best = max(seen, self._best * math.exp(-calm / self._BEST_S))
+        self._limit = max(limit, self._best * self._BEST_SHARE, self._LIMIT_MIN)
+        if is_where_expected:
+            climb_s = max(self._climb_s * 1.5, self._CLIMB_MIN_REQUESTS / self._limit)
+            self._climb_s = min(self._CLIMB_MAX_S, climb_s)
+        else:
+            self._climb_s = max(self._CLIMB_MIN_S, self._climb_s * 0.9)
+        self._lowered_at = self._refilled_at = now
         self._tokens = min(self._tokens, 1.0)
 
     def _recent_successes(self, now: float) -> float:
         return self._successes * math.exp((self._successes_at - now) / self._MEMORY_S)
 
-    def _refill(self, now: float) -> None:
-        assert self._rate is not None
-        elapsed = max(0.0, now - self._rate_at)
-        self._rate_at = now
-        calm = now - self._throttled_at
-        self._rate += self._rate * 0.02 * (1.0 + (calm / 10.0) ** 2) * elapsed
+    def _refill(self, now: float, rate: float) -> None:
+        elapsed = max(0.0, now - self._refilled_at)
+        self._refilled_at = now
         # A little more than one, so that several senders need not take turns to the millisecond.
-        self._tokens = min(2.0, self._tokens + self._rate * elapsed)
-        if calm > 60.0:
-            self._rate = None
+        self._tokens = min(2.0, self._tokens + rate * elapsed)
 
 
 class ResponseTimeout:

@@ -8,7 +8,7 @@ from xrayd.errors import DatagramError
 from xrayd.relay.buffer import BATCH_OVERHEAD, DOCUMENT_OVERHEAD, Buffer
 from xrayd.relay.datagram import split
 from xrayd.relay.ledger import Ledger
-from xrayd.relay.segment import Head, kind_of, read_head
+from xrayd.relay.segment import Head, Kind, kind_of, read_head
 
 
 class Intake:
@@ -45,9 +45,18 @@ class Intake:
         datagrams.
         """
         self._ledger.received_udp += len(documents) + len(others)
-        take = self._take
+        read, hold = self._read, self._hold
+        segments = 0
         for document in documents:
-            take(document, now)
+            head = read(document)
+            if head is not None and head.type == "":
+                segments += 1  # nearly all of them; counting each in its place took 0.2 µs
+            else:
+                self._ledger.kinds[kind_of(document, head)] += 1
+            hold(document, head, now)
+        if segments:
+            self._ledger.kinds[Kind.SEGMENT] += segments
+        take = self._take
         for datagram in others:
             try:
                 take(split(datagram), now)

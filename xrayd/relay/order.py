@@ -1,34 +1,59 @@
 """Keeps a segment's own documents in their order: in progress first, complete behind it.
 
 A complete document replaces the one in progress (AWS X-Ray Developer Guide, "in_progress"), so one
-that is tried again must not arrive after it. While a document in progress is on its way, those
-of the same id that follow wait.
+that is tried again must not arrive after it. While a document in progress is on its way, or on
+disk only, those of the same id that follow wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 
 import msgspec
 
-from xrayd.relay.segment import read_head
+from xrayd.relay.segment import Head, read_head
 
 # Ids watched at once. Beyond it order is no longer kept, which X-Ray forgives.
 _IDS_MAX = 50_000
 
 
+class Place(Enum):
+    """What is to happen to a document."""
+
+    GO = "it may be sent"
+    WAIT = "it waits, and is kept here"
+    NO_ROOM = "it ought to wait, but too much waits already"
+
+
 class Waiting(msgspec.Struct, gc=False):
-    """A document that waits for another of its id, and its arrival number."""
+    """A document that waits for another of its id.
+
+    `number` is that of its arrival, or its sequence number in the spool where it `is_backlog`.
+    """
 
     document: bytes
     number: int
     is_unfinished: bool
+    is_backlog: bool = False
+
+
+class Line(msgspec.Struct):
+    """The documents of one id that wait, and those in progress that are waited for.
+
+    Of the latter one may be on its way, and `on_disk` are on disk only.
+    """
+
+    is_on_its_way: bool = False
+    on_disk: int = 0
+    behind: deque[Waiting] = msgspec.field(default_factory=deque)
 
 
 class Order:
     """Documents in progress that have no outcome yet, and who waits for them.
 
-    `ids` has those documents' ids, each with who waits for it.
+    `ids` has those documents' ids.
 
     Args:
         bytes_max: of documents that wait; more than that do not.
@@ -36,36 +61,84 @@ class Order:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self.ids: dict[str, list[Waiting]] = {}
+        self.ids: dict[str, Line] = {}
         self.documents = 0
         self.bytes_held = 0
 
-    def must_wait(self, segment_id: str, entry: Waiting) -> bool:
-        """Whether a document has to wait; it is kept here if so."""
-        behind = self.ids.get(segment_id)
-        if behind is None:
-            if entry.is_unfinished and len(self.ids) < _IDS_MAX:
-                self.ids[segment_id] = []
-            return False
+    def place(self, segment_id: str, entry: Waiting) -> Place:
+        """Find out what is to happen to a document that arrives."""
+        line = self.ids.get(segment_id)
+        if line is None:
+            self._begin(segment_id, entry)
+            return Place.GO
         if self.bytes_held + len(entry.document) > self._bytes_max:
-            return False
-        behind.append(entry)
-        self.documents += 1
-        self.bytes_held += len(entry.document)
-        return True
+            return Place.NO_ROOM
+        self._keep(line, entry, len(line.behind))
+        return Place.WAIT
 
     def let_go(self, document: bytes) -> Iterator[Waiting]:
         """A document has left; yield those that waited for it and may go now."""
         head = read_head(document)
-        if head is None or not head.in_progress:
-            return
-        behind = self.ids.pop(head.id, None)
-        while behind:
-            entry = behind.pop(0)
+        line = self.ids.get(head.id) if head is not None and head.in_progress else None
+        if head is not None and line is not None:
+            line.is_on_its_way = False
+            yield from self._advance(head.id, line)
+
+    def go_to_disk(self, documents: Iterable[bytes]) -> None:
+        """Only the disk has these from now on; who waits for them goes on waiting."""
+        for document in documents if self.ids else ():
+            head = read_head(document)
+            line = self.ids.get(head.id) if head is not None and head.in_progress else None
+            if line is not None:
+                line.on_disk += 1
+                line.is_on_its_way = False
+
+    def come_back(self, head: Head, entry: Waiting) -> Sequence[Waiting]:
+        """A document was read from the disk; return which ones may go: it, others too, or none."""
+        line = self.ids.get(head.id)
+        if line is None:
+            self._begin(head.id, entry)
+            return [entry]
+        if entry.is_unfinished:
+            line.on_disk = max(0, line.on_disk - 1)
+        # Before all that arrived while it was on disk.
+        self._keep(line, entry, sum(other.is_backlog for other in line.behind))
+        return [] if line.is_on_its_way else list(self._advance(head.id, line))
+
+    def forget_disk(self) -> Sequence[Waiting]:
+        """The disk has nothing left to give; return those that waited for what it had."""
+        free: list[Waiting] = []
+        for segment_id, line in list(self.ids.items()):
+            if line.on_disk:
+                line.on_disk = 0
+                free += [] if line.is_on_its_way else self._advance(segment_id, line)
+        return free
+
+    def clear(self) -> Sequence[Waiting]:
+        """Forget everything; return all that waited."""
+        entries = [entry for line in self.ids.values() for entry in line.behind]
+        self.ids.clear()
+        self.documents = self.bytes_held = 0
+        return entries
+
+    def _begin(self, segment_id: str, entry: Waiting) -> None:
+        if entry.is_unfinished and len(self.ids) < _IDS_MAX:
+            self.ids[segment_id] = Line(is_on_its_way=True)
+
+    def _keep(self, line: Line, entry: Waiting, position: int) -> None:
+        line.behind.insert(position, entry)
+        self.documents += 1
+        self.bytes_held += len(entry.document)
+
+    def _advance(self, segment_id: str, line: Line) -> Iterator[Waiting]:
+        """Yield who may go, up to the next one in progress or what is still on disk."""
+        while line.behind and (not line.on_disk or line.behind[0].is_backlog):
+            entry = line.behind.popleft()
             self.documents -= 1
             self.bytes_held -= len(entry.document)
-            if entry.is_unfinished:
-                self.ids[head.id] = behind
-                yield entry
-                return
+            line.is_on_its_way = entry.is_unfinished
             yield entry
+            if line.is_on_its_way:
+                return
+        if not line.behind and not line.on_disk:
+            self.ids.pop(segment_id, None)

@@ -40,6 +40,7 @@ from xrayd.sampling.report import (
 from xrayd.sampling.rule import AnswerError, SamplingRule, SamplingRuleRecord
 from xrayd.sampling.rulebook import RuleBook
 from xrayd.sampling.rulestate import INTERVAL_S, RuleState, RuleStatistics
+from xrayd.sampling.shares import ClientShare
 from xrayd.sampling.upstream import Grant, Pending, RoundCall, is_retriable, read_targets
 from xrayd.sampling.windows import Summary, Windows
 
@@ -265,6 +266,10 @@ class Broker:
     def statistics(self, now: float) -> list[RuleStatistics]:
         """Every rule as it stands, in the order they are tried."""
         return [state.statistics(self._grant(state, now), now) for state in self._states.values()]
+
+    def shares(self, most: int, now: float) -> dict[str, list[ClientShare]]:
+        """What the live clients with the most requests have, at most so many of each rule."""
+        return {name: state.shares(most, now) for name, state in self._states.items()}
 
     def _knows(self, rule_name: str) -> bool:
         return rule_name in self._states or not (self._states or self.is_authority)

@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct
 
 from xrayd.sampling.report import Target
 from xrayd.sampling.rule import SamplingRule
-from xrayd.sampling.shares import Shares
+from xrayd.sampling.shares import ClientShare, Shares
 from xrayd.sampling.upstream import Grant
 from xrayd.sampling.windows import Counts
 
@@ -115,6 +115,10 @@ class RuleState:
     def clients(self, now: float) -> list[str]:
         """The clients that reported the rule within three intervals."""
         return self._shares.clients(self.interval_s, now)
+
+    def shares(self, most: int, now: float) -> list[ClientShare]:
+        """What the live clients with the most requests have, at most so many."""
+        return self._shares.largest(most, self.interval_s, now)
 
     def statistics(self, grant: Grant | None, now: float) -> RuleStatistics:
         """The rule as it stands under a grant."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from msgspec import Struct
+
 LIVE_INTERVALS = 3
 """A client that has not reported a rule for so many intervals is taken for gone."""
 
@@ -25,6 +27,22 @@ which is 8 s of the 10 between their reports for 200. So its cost does not grow 
 
 _FORGET_AFTER_S = 3_600
 """An ended share is kept in mind so long, in case the clock steps back to where it counts again."""
+
+
+class ClientShare(Struct, frozen=True):
+    """What one client has of a rule.
+
+    Attributes:
+        client_id: the client.
+        requests_per_s: requests a second that it has had lately.
+        share: requests a second of the quota that it holds.
+        ttl: epoch seconds, the last second in which the share counts; None: it holds none.
+    """
+
+    client_id: str
+    requests_per_s: float
+    share: int
+    ttl: int | None
 
 
 class _Holder:
@@ -116,6 +134,19 @@ class Shares:
             client_id
             for client_id, holder in self._holders.items()
             if now - holder.seen_at <= LIVE_INTERVALS * interval_s
+        ]
+
+    def largest(self, most: int, interval_s: float, now: float) -> list[ClientShare]:
+        """The live clients with the most requests, at most so many."""
+        found = [
+            (self._holders[client_id], client_id) for client_id in self.clients(interval_s, now)
+        ]
+        found.sort(key=lambda each: (-each[0].rate, each[1]))
+        return [
+            ClientShare(
+                client_id, holder.rate, holder.held(now), holder.ttl if holder.held(now) else None
+            )
+            for holder, client_id in found[:most]
         ]
 
     def _compute(self, quota: int, interval_s: float, now: float) -> None:

@@ -8,13 +8,23 @@ from msgspec import Struct
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.rule import SamplingRule
 from xrayd.sampling.rulestate import RuleStatistics
+from xrayd.sampling.shares import ClientShare
+
+_CLIENTS_SHOWN = 20
 
 
 class RuleView(Struct, frozen=True):
-    """A rule, and what is in force and has happened."""
+    """A rule, and what is in force and has happened.
+
+    Attributes:
+        rule: its definition.
+        state: its numbers.
+        shares: what its live clients with the most requests have, twenty of them at most.
+    """
 
     rule: SamplingRule
     state: RuleStatistics
+    shares: list[ClientShare] = []
 
 
 class View(Struct, frozen=True):
@@ -37,13 +47,16 @@ class View(Struct, frozen=True):
 
 def view_of(broker: Broker, now: float, applied: str) -> View:
     """The broker as it stands at `now` (epoch seconds)."""
+    shares = broker.shares(_CLIENTS_SHOWN, now)
     states = {state.rule_name: state for state in broker.statistics(now)}
     return View(
         is_authority=broker.is_authority,
         rules_age_s=broker.rules_age_s(now),
         clients=broker.clients(now),
         applied=applied,
-        rules=[RuleView(rule, states[rule.rule_name]) for rule in broker.rules],
+        rules=[
+            RuleView(rule, states[rule.rule_name], shares[rule.rule_name]) for rule in broker.rules
+        ],
     )
 
 

@@ -63,6 +63,11 @@ def open_directory(disk: Disk, path: str) -> int:
         ConfigError: It cannot be had, or others than this user could write to it.
         OSError: It does not exist and the disk is too full to create it.
     """
+    if os.open not in os.supports_dir_fd:
+        raise ConfigError(
+            f"spool directory {path}: this system cannot open files inside an open directory, as"
+            " Linux and macOS can: leave Spool.Directory unset here"
+        )
     try:
         disk.make_directory(path)
     except OSError as error:

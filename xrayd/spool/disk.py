@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from contextlib import suppress
 
 import msgspec
+
+from xrayd.filelock import try_lock
 
 
 class FileState(msgspec.Struct, frozen=True):
@@ -81,7 +81,8 @@ class Disk:
 
     def fdatasync(self, fd: int) -> None:
         """Return once the file's data is on stable storage."""
-        os.fdatasync(fd)
+        # macOS has only fsync, and there that is as much as the other asks for.
+        getattr(os, "fdatasync", os.fsync)(fd)
 
     def fsync_directory(self, directory: int) -> None:
         """Return once names created, renamed or removed in the directory are on stable storage."""
@@ -118,13 +119,7 @@ class Disk:
 
     def lock(self, fd: int) -> bool:
         """Lock the file for this process alone. False if another holds it; freed when closed."""
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                return False
-            raise
-        return True
+        return try_lock(fd)
 
 
 def _state(state: os.stat_result) -> FileState:

@@ -50,6 +50,7 @@ export function listen(onNews, onState) {
           if (!isFirst) {
             // The indexer follows in half a second.
             await pause(600);
+            await shown();
             onNews();
             await pause(400);
           }

@@ -1,6 +1,6 @@
 // A drawing of services and the calls between them.
 
-import { h, replace, svg } from "./dom.js";
+import { h, replace, svg, visible } from "./dom.js";
 import { count, duration } from "./format.js";
 import { layOut } from "./layout.js";
 
@@ -90,46 +90,91 @@ export function describe(stats) {
   return [`${duration(stats.time / stats.total)} on average`, `${count(stats.total)} requests`, ...bad].join(", ");
 }
 
+// So long may drawing take of a frame; what is left is drawn in the next.
+const SLICE_MS = 6;
+
+function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  }
+}
+
 // `onChoose(node)` opens one. `minutes` is the length of the window, for rates.
 export function makeGraph({ label, onChoose }) {
-  const drawing = svg("svg", { class: "graph", role: "group", "aria-label": label });
+  const edgeLayer = svg("g");
+  const nodeLayer = svg("g");
+  const drawing = svg("svg", { class: "graph", role: "group", "aria-label": label },
+    svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0L8 4L0 8z", class: "tip" }))),
+    edgeLayer, nodeLayer);
   const node = h("div", { class: "graphbox" }, drawing);
+  const nodes = new Map();
+  const edges = new Map();
+  let known = new Map();
+  let waiting = [];
   let placed = { at: new Map(), width: 1, height: 1 };
   let shape = "";
-  let isBusy = false;
   let box = null;
 
+  // Elements stay as long as what they stand for; only what has changed about them is touched.
   function draw(graph, { chosen = "", dim = null, minutes = 0 } = {}) {
-    const now = `${[...graph.nodes.keys()].sort().join()}|${graph.edges.map((edge) => edge.key).sort().join()}`;
+    const keys = new Set(graph.edges.map((edge) => edge.key));
+    const now = `${[...graph.nodes.keys()].sort().join()}|${[...keys].sort().join()}`;
     if (now !== shape) {
       shape = now;
       placed = layOut([...graph.nodes.values()], graph.edges);
       home();
     }
-    isBusy = graph.edges.length > BUSY;
-    const active = document.activeElement?.dataset?.node;
-    replace(drawing,
-      svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0L8 4L0 8z", class: "tip" }))),
-      graph.edges.map((edge) => drawEdge(edge, graph, dim, minutes, edge.from === chosen || edge.to === chosen)),
-      [...graph.nodes.values()].map((one) => drawNode(one, chosen, dim)));
-    if (active !== undefined) [...drawing.querySelectorAll("[data-node]")].find((one) => one.dataset.node === active)?.focus();
+    known = graph.nodes;
+    forget(nodes, graph.nodes);
+    forget(edges, keys);
+    const isBusy = graph.edges.length > BUSY;
+    const isRunning = waiting.length > 0;
+    waiting = [...[...graph.nodes.values()].map((one) => () => drawNode(one, chosen, dim)),
+      ...graph.edges.map((edge) => () => drawEdge(edge, graph, dim, minutes, { isChosen: edge.from === chosen || edge.to === chosen, isBusy }))].reverse();
+    if (!isRunning) requestAnimationFrame(drawSlice);
+  }
+
+  function drawSlice() {
+    const until = performance.now() + SLICE_MS;
+    while (waiting.length && performance.now() < until) waiting.pop()();
+    if (waiting.length) requestAnimationFrame(drawSlice);
+  }
+
+  function forget(elements, kept) {
+    for (const [key, one] of elements) if (!kept.has(key)) { one.element.remove(); elements.delete(key); }
   }
 
   function drawNode(one, chosen, dim) {
     const { x, y } = placed.at.get(one.key);
+    let shown = nodes.get(one.key);
+    if (!shown) {
+      const choose = () => { const present = known.get(one.key); if (present) onChoose(present); };
+      shown = { content: "", element: svg("g", { tabindex: "0", role: "button", "data-node": one.key.replaceAll("\u0001", "|"), onclick: choose,
+        onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); } } }) };
+      nodes.set(one.key, shown);
+      nodeLayer.append(shown.element);
+    }
+    set(shown.element, { class: `node${one.key === chosen ? " chosen" : ""}${dim && !dim.has(one.key) ? " dim" : ""}`, transform: `translate(${x} ${y - 12})` });
+    const content = JSON.stringify([one.name, one.stats]);
+    if (shown.content === content) return;
+    shown.content = content;
     const size = sizeOf(one.stats);
-    const isDim = dim && !dim.has(one.key);
     const title = short(one.name, 25);
     const type = short(one.type === "client" ? "client" : one.type.replace(/^AWS::/, "") || "service", 28);
     const inside = one.stats.total ? duration(one.stats.time / one.stats.total) : "–";
-    return svg("g", { class: `node${one.key === chosen ? " chosen" : ""}${isDim ? " dim" : ""}`, transform: `translate(${x} ${y - 12})`, tabindex: "0", role: "button",
-      "data-node": one.key.replaceAll("\u0001", "|"), "aria-label": `${title} ${type} ${inside}: ${describe(one.stats)}`,
-      onclick: () => onChoose(one), onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); onChoose(one); } } },
-    svg("circle", { class: "body", r: size }), ring(one.stats, size), svg("text", { y: size + 17, class: "title" }, `${title} `),
-    svg("text", { y: size + 31 }, `${type} `), svg("text", { y: 3, class: "inside" }, inside));
+    shown.element.setAttribute("aria-label", visible(`${title} ${type} ${inside}: ${describe(one.stats)}`));
+    replace(shown.element, svg("circle", { class: "body", r: size }), ring(one.stats, size), svg("text", { y: size + 17, class: "title" }, `${title} `),
+      svg("text", { y: size + 31 }, `${type} `), svg("text", { y: 3, class: "inside" }, inside));
   }
 
-  function drawEdge(edge, graph, dim, minutes, isChosen) {
+  function drawEdge(edge, graph, dim, minutes, { isChosen, isBusy }) {
+    let shown = edges.get(edge.key);
+    if (!shown) {
+      const path = svg("path", { "marker-end": "url(#arrow)" });
+      shown = { path, text: svg("text"), element: svg("g", {}, path) };
+      edges.set(edge.key, shown);
+      edgeLayer.append(shown.element);
+    }
     const from = placed.at.get(edge.from);
     const to = placed.at.get(edge.to);
     const isDim = dim && !(dim.has(edge.from) && dim.has(edge.to));
@@ -143,9 +188,13 @@ export function makeGraph({ label, onChoose }) {
         : `M${x1 + side * a} ${y1}C${(x1 + to.x) / 2} ${y1} ${(x1 + to.x) / 2} ${y2} ${to.x - side * b} ${y2}`;
     const { stats } = edge;
     const kind = stats.fault ? "fault" : stats.throttle ? "throttle" : stats.error ? "error" : "";
+    set(shown.element, { class: `edge ${kind}${edge.isLink ? " link" : ""}${isDim ? " dim" : ""}` });
+    set(shown.path, { d: path, "stroke-width": 1 + Math.min(3, Math.log10(1 + stats.total)) });
+    if (isBusy && !isChosen) { shown.text.remove(); return; }
     const parts = stats.total && !edge.isLink ? [duration(stats.time / stats.total), minutes ? `${rate(stats.total / minutes)}/min` : `${count(stats.total)}×`] : [edge.isLink ? "link" : ""];
-    return svg("g", { class: `edge ${kind}${edge.isLink ? " link" : ""}${isDim ? " dim" : ""}` }, svg("path", { d: path, "marker-end": "url(#arrow)", "stroke-width": 1 + Math.min(3, Math.log10(1 + stats.total)) }),
-      (!isBusy || isChosen) && svg("text", { x: (x1 + to.x) / 2 + (to.x === from.x ? 50 : 0), y: (y1 + y2) / 2 - 6 - (edge.from === edge.to ? a + 20 : 0) }, parts.join(" · ")));
+    set(shown.text, { x: (x1 + to.x) / 2 + (to.x === from.x ? 50 : 0), y: (y1 + y2) / 2 - 6 - (edge.from === edge.to ? a + 20 : 0) });
+    if (shown.text.textContent !== parts.join(" · ")) shown.text.textContent = parts.join(" · ");
+    if (!shown.text.parentNode) shown.element.append(shown.text);
   }
 
   const rate = (n) => (n >= 10 ? count(Math.round(n)) : n.toFixed(1));

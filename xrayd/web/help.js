@@ -19,26 +19,44 @@ AWSXRay.setDaemonAddress("${address()}");
 const segment = new AWSXRay.Segment("hello");
 segment.addAnnotation("first", true);
 segment.close();`],
-  ["Java", "aws-xray-recorder-sdk-core", `// AWS_XRAY_DAEMON_ADDRESS=${address()}
+  ["Java", "aws-xray-recorder-sdk-core", `// Maven: com.amazonaws:aws-xray-recorder-sdk-core
+// AWS_XRAY_DAEMON_ADDRESS=${address()}
 import com.amazonaws.xray.AWSXRay;
-import com.amazonaws.xray.entities.Segment;
 
-Segment segment = AWSXRay.beginSegment("hello");
-segment.putAnnotation("first", true);
-AWSXRay.endSegment();`],
+class First {
+    public static void main(String[] arguments) {
+        AWSXRay.beginSegment("hello").putAnnotation("first", true);
+        AWSXRay.endSegment();
+    }
+}`],
   ["Go", "aws-xray-sdk-go", `// go get github.com/aws/aws-xray-sdk-go/v2
-xray.Configure(xray.Config{DaemonAddr: "${address()}"})
-ctx, segment := xray.BeginSegment(context.Background(), "hello")
-xray.AddAnnotation(ctx, "first", true)
-segment.Close(nil)`],
+package main
+
+import (
+\t"context"
+
+\t"github.com/aws/aws-xray-sdk-go/v2/xray"
+)
+
+func main() {
+\txray.Configure(xray.Config{DaemonAddr: "${address()}"})
+\tctx, segment := xray.BeginSegment(context.Background(), "hello")
+\txray.AddAnnotation(ctx, "first", true)
+\tsegment.Close(nil)
+}`],
   ["OpenTelemetry", "AWS distribution, Python", `# pip install aws-opentelemetry-distro
+cat > first.py <<'END'
+from opentelemetry import trace
+with trace.get_tracer("first").start_as_current_span("hello"):
+    pass
+END
 AWS_LAMBDA_FUNCTION_NAME=hello OTEL_SERVICE_NAME=hello \\
 AWS_XRAY_DAEMON_ADDRESS=${address()} \\
 OTEL_PYTHON_DISTRO=aws_distro OTEL_PYTHON_CONFIGURATOR=aws_configurator \\
-opentelemetry-instrument python app.py`],
+opentelemetry-instrument python first.py`],
   ["Shell", "no SDK at all", `now=$(date +%s)
 printf '{"format":"json","version":1}\\n{"name":"hello","id":"%016x","trace_id":"1-%08x-%024x","start_time":%s,"end_time":%s.25}' \\
-  $RANDOM $now $RANDOM $now $now > /dev/udp/${location.hostname}/${location.port || 80}`],
+  $RANDOM $now $RANDOM $now $now | cat > /dev/udp/${location.hostname}/${location.port || 80}`],
 ];
 
 export function makeHelp() {

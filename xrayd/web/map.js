@@ -82,12 +82,22 @@ export function showMap(main, initial) {
     const dim = search.value.trim() ? new Set(found.map((each) => each.key)) : null;
     picture.draw(graph, { chosen: one?.key, dim, minutes: seconds() / 60 });
     if (found.length) picture.reveal(found[0].key);
-    const types = [...new Set(services.map((each) => each.Type || "").filter((type) => type && type !== "client"))].sort();
-    const off = folded();
-    replace(fold, h("option", { value: "" }, "Collapse a type…"), types.map((type) => h("option", { value: type }, off.has(type) ? `Expand ${type}` : type)));
-    replace(names, [...graph.nodes.values()].map((each) => h("option", { value: each.name })));
+    offer();
     replace(status, services.length ? `${count(graph.nodes.size)} services, ${count(graph.edges.length)} connections` : h("span", {}, "No traces in this time. ", h("a", { href: "#/traces" }, "How to send some")));
     showPane(one);
+  }
+
+  // Lists that somebody may have open are only made anew where they differ.
+  let offered = "";
+  function offer() {
+    const types = [...new Set(services.map((each) => each.Type || "").filter((type) => type && type !== "client"))].sort();
+    const found = [...new Set([...graph.nodes.values()].map((each) => each.name))];
+    const off = folded();
+    const now = JSON.stringify([types, [...off], found]);
+    if (now === offered) return;
+    offered = now;
+    replace(fold, h("option", { value: "" }, "Collapse a type…"), types.map((type) => h("option", { value: type }, off.has(type) ? `Expand ${type}` : type)));
+    replace(names, found.map((name) => h("option", { value: name })));
   }
 
   let paneKey = "";

@@ -58,6 +58,8 @@ export function showTraces(main, initial) {
       filter: query.get("filter") || "",
       group: query.get("group") || "",
       range: RANGES.some(([s]) => String(s) === query.get("range")) ? Number(query.get("range")) : 3600,
+      // The end of the time, where it is not now: nothing new comes in.
+      until: Number(query.get("until")) > 0 ? Number(query.get("until")) : null,
       brush: rt.length === 2 && rt.every((n) => n > 0) ? rt : null,
     };
   }
@@ -101,8 +103,9 @@ export function showTraces(main, initial) {
     traces = new Map();
     isFetching = true;
     fetchedAt = Date.now() / 1000;
+    const { range: seconds, until } = settings();
     try {
-      const { found, more } = await fetchPages(fetchedAt - settings().range, fetchedAt + 60, "TraceId", KEPT / 100);
+      const { found, more } = await fetchPages((until ?? fetchedAt) - seconds, until ?? fetchedAt + 60, "TraceId", KEPT / 100);
       isMore = more;
       merge(found);
       show();
@@ -115,6 +118,7 @@ export function showTraces(main, initial) {
 
   // What was active since the last look, whenever it began.
   async function update() {
+    if (settings().until) return;
     if (isPaused) { missed += 1; showStatus(); return; }
     if (isFetching) return;
     isFetching = true;
@@ -133,7 +137,11 @@ export function showTraces(main, initial) {
     isFetching = false;
   }
 
+  // Summaries give milliseconds; what began in the same one is shown again.
+  const oldest = () => String(Math.min(...[...traces.values()].map((one) => one.StartTime)) + 0.001);
+
   let shownTraces = [];
+  let said = "";
   function show(problem = "") {
     const { brush, filter: text, group: name } = settings();
     const all = [...traces.values()].sort((a, b) => b.StartTime - a.StartTime || (a.Id < b.Id ? 1 : -1));
@@ -142,7 +150,7 @@ export function showTraces(main, initial) {
     histogram.set(all.map((one) => ({ value: timeOf(one), count: 1, isBad: one.HasFault || one.HasError || one.HasThrottle })), brush);
     list.set(shownTraces);
     const isEmpty = all.length === 0 && !problem;
-    const isFirstRun = isEmpty && !text && !name;
+    const isFirstRun = isEmpty && !text && !name && !settings().until;
     body.hidden = isFirstRun;
     if (isFirstRun && !help.firstChild) replace(help, makeHelp());
     else if (!isFirstRun && help.firstChild) replace(help);
@@ -150,10 +158,16 @@ export function showTraces(main, initial) {
   }
 
   function showStatus(problem = "") {
-    const { brush } = settings();
+    const { brush, until } = settings();
     const total = `${count(shownTraces.length)}${isMore ? " newest" : ""} ${shownTraces.length === 1 ? "trace" : "traces"}`;
     const text = problem || (shownTraces.length === 0 ? "No trace matches." : `${total}${brush ? " in the selected response times" : ""}`);
-    replace(status, text, isPaused ? ` – paused${missed ? ", there is news" : ""}` : "");
+    // Made anew only where it differs: somebody may be at a button in it.
+    const now = JSON.stringify([text, until, isPaused, missed > 0, isMore]);
+    if (now === said) return;
+    said = now;
+    replace(status, text, until ? ` before ${clock(until)}` : isPaused ? ` – paused${missed ? ", there is news" : ""}` : "",
+      isMore && [" · ", h("button", { type: "button", class: "link", onclick: () => go({ until: oldest() }) }, "Older")],
+      until && [" · ", h("button", { type: "button", class: "link", onclick: () => go({ until: "" }) }, "Newest")]);
     status.classList.toggle("error", Boolean(problem));
   }
 
@@ -213,16 +227,16 @@ export function showTraces(main, initial) {
   }
 
   function follow() {
-    const { filter: text, range: seconds, group: name } = settings();
+    const { filter: text, range: seconds, group: name, until } = settings();
     route.last.filter = text;
-    route.last.query = { range: String(seconds), group: name };
+    route.last.query = { range: String(seconds), group: name, until: until ?? "" };
     filter.set(text);
     range.value = String(seconds);
     group.value = name;
   }
 
   let loaded = "";
-  const keyOf = () => JSON.stringify([settings().filter, settings().group, settings().range]);
+  const keyOf = () => JSON.stringify([settings().filter, settings().group, settings().range, settings().until]);
   loadGroups().then(() => { follow(); loaded = keyOf(); load(); });
 
   return {

@@ -10,19 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from xrayd.dev.causes import FaultEntity, FaultService, RootCauseException, TimeEntity, TimeService
 from xrayd.dev.filters.syntax import CauseKind, CausePart
-from xrayd.dev.model import (
-    AnnotationValue,
-    Call,
-    Entity,
-    FaultEntity,
-    FaultService,
-    Node,
-    RootCauseException,
-    TimeEntity,
-    TimeService,
-    Trace,
-)
+from xrayd.dev.model import AnnotationValue, Call, Entity, Node, Trace
 
 Subject = TypeVar("Subject")
 AnnotationReader: TypeAlias = Callable[[Subject, str], Sequence[AnnotationValue]]

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from xrayd.dev.causes import FaultCause, TimeCause
 from xrayd.dev.filters import contexts
 from xrayd.dev.filters.contexts import Context, Listed, ServiceSegment
 from xrayd.dev.filters.groups import expand_groups
@@ -36,7 +37,7 @@ from xrayd.dev.filters.syntax import (
     ServiceTest,
     StringTest,
 )
-from xrayd.dev.model import AnnotationValue, FaultCause, Node, TimeCause, Trace
+from xrayd.dev.model import AnnotationValue, Node, Trace
 
 Predicate: TypeAlias = Callable[[Any], bool]
 CAUSE_KINDS: tuple[CauseKind, ...] = ("fault", "error", "responsetime")

@@ -9,11 +9,11 @@ from xrayd.dev.filters.evaluate import compile_filter
 from xrayd.dev.operations.groups import expressions_of, load_groups
 from xrayd.dev.rollups import DEFAULT_GROUP
 
-READ_DUE_MAX = 5000
-"""Due traces that a read compiles before it looks; where there are more, documents arrive faster
-than they can be compiled, and reads answer from what there is."""
+READ_DUE_MAX = 500
+"""Due traces that a read compiles before it looks: some tenths of a second. Where there are more,
+documents arrive faster than they can be compiled, and reads answer from what there is."""
 
-_READ_BUDGET_S = 1.5
+_READ_BUDGET_S = 0.5
 
 
 def compile_in_background(backend: Backend, limit: int, budget_s: float) -> int:

@@ -12,7 +12,7 @@ from xrayd.dev.backend import Backend, Members, Request
 from xrayd.dev.documents import Accepted, Rejected, RejectionCode, parse_documents
 from xrayd.dev.model import Document
 from xrayd.dev.otlp import is_otlp, read_payload
-from xrayd.dev.resources import Kind, changing_resources, reading_resources
+from xrayd.dev.resources import Kind, changing_resources
 
 TIME_MAX = 1e11
 """Times of a segment from here on are no seconds since 1970 (it would be the year 5138)."""
@@ -79,9 +79,3 @@ def put_telemetry_records(backend: Backend, request: Request) -> Members:
         records = [*stored.get(host, []), *request["TelemetryRecords"]]
         resources.put(TELEMETRY, host, records[-TELEMETRY_KEPT:])
     return {}
-
-
-def load_telemetry(backend: Backend) -> dict[str, list[dict[str, Any]]]:
-    """The kept telemetry records by host, oldest first."""
-    with reading_resources(backend.store.database) as resources:
-        return resources.all(TELEMETRY)

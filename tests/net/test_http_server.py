@@ -1,0 +1,110 @@
+"""The server's end: requests under way are answered, and nothing is left to a loop that ends."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from xrayd.net.http_server import HttpServer, Request, Response, Routes, text_response
+
+ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Scene:
+    """A served socket whose handler answers when `may_answer` is set."""
+
+    def __init__(self) -> None:
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.sock.setblocking(False)
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.answered = 0
+        self.server = HttpServer(self.sock, Routes(lambda _: 0, self.handle))
+        self.server.start()
+
+    async def handle(self, _: Request) -> Response:
+        self.asked.set()
+        await self.may_answer.wait()
+        self.answered += 1
+        return text_response(200, "yes")
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.sock.getsockname())
+
+
+def others() -> set[asyncio.Task[object]]:
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+def run(scenario) -> None:
+    async def scene() -> None:
+        made = Scene()
+        try:
+            await asyncio.wait_for(scenario(made), 20)
+            assert not others()
+        finally:
+            made.sock.close()
+
+    asyncio.run(scene())
+
+
+def test_a_request_under_way_at_the_stop_is_answered_and_its_connection_closed():
+    async def scenario(scene: Scene) -> None:
+        reader, writer = await scene.connect()
+        writer.write(ASK)
+        await scene.asked.wait()
+        scene.server.stop()
+        asyncio.get_running_loop().call_soon(scene.may_answer.set)
+        await scene.server.finish(10.0)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in answer
+        writer.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("said", [b"", ASK[:9]])
+def test_a_kept_connection_can_ask_nothing_more_once_the_server_is_finished(said):
+    async def scenario(scene: Scene) -> None:
+        scene.may_answer.set()
+        reader, writer = await scene.connect()
+        writer.write(ASK)
+        assert (await reader.readuntil(b"yes\n")).startswith(b"HTTP/1.1 200")
+        writer.write(said)
+        await asyncio.sleep(0)
+        scene.server.stop()
+        await scene.server.finish(10.0)
+        writer.write(ASK[len(said) :])
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert scene.answered == 1
+        writer.close()
+
+    run(scenario)
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for():
+    async def scenario(scene: Scene) -> None:
+        _, writer = await scene.connect()
+        writer.write(ASK)
+        await scene.asked.wait()
+        scene.server.stop()
+        await scene.server.finish(0.01)
+        assert scene.answered == 0
+        writer.close()
+
+    run(scenario)
+
+
+def test_a_client_that_has_gone_leaves_no_answer_behind():
+    async def scenario(scene: Scene) -> None:
+        _, writer = await scene.connect()
+        writer.write(ASK)
+        await scene.asked.wait()
+        writer.close()
+        scene.server.stop()
+        await scene.server.finish(0.01)
+
+    run(scenario)
