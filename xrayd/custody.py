@@ -46,6 +46,7 @@ class Custody:
         self._unstored = 0
         self._reads = 0
         self._is_dry = False
+        self._is_cleared = False
         self._on_backlog: Callable[[], None] = lambda: None
         self.figures: Figures | None = None
         self.spooled = 0
@@ -100,7 +101,11 @@ class Custody:
             self._follow(batch, range(len(batch.documents)))
 
     def clear(self) -> None:
-        """Memory ends: what is queued goes to the disk alone, or is counted as spilled."""
+        """Memory ends: what is queued goes to the disk alone, or is counted as spilled.
+
+        Nothing is read back from then on.
+        """
+        self._is_cleared = True
         while self._buffer.queued:
             for batch in self._buffer.clear():
                 self._let_go(batch, Spill.SHUTDOWN)
@@ -110,7 +115,7 @@ class Custody:
 
     def read_ahead(self) -> None:
         """See to it that some backlog is in memory, ready to be sent."""
-        if self._worker is None or not self.spooled or self._is_dry:
+        if self._worker is None or not self.spooled or self._is_dry or self._is_cleared:
             return
         size = self._buffer.batch_bytes_max
         while self._buffer.backlog_batches + self._reads < _BACKLOG_AHEAD and self._buffer.has_room(
@@ -124,6 +129,8 @@ class Custody:
         match event:
             case Stored():
                 self._unstored -= event.size
+            case Backlog() if self._is_cleared:
+                self._reads -= 1
             case Backlog():
                 self._reads -= 1
                 if event.records:

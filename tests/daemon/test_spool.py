@@ -66,7 +66,7 @@ def test_an_exit_with_a_dead_endpoint_keeps_everything(
     documents = [make_document() for _ in range(300)]
     process.send_document(*documents)
     ledger = final_ledger(process)
-    assert (ledger["received"], ledger["spooled"], ledger["spilled"]) == (300, 300, 0)
+    assert (ledger["received"], ledger["spooled"], ledger["spilled"]) == (300, 300, 0), ledger
     fake_xray.up()
     again = xrayd(config=SPOOL, home=process.home)
     fake_xray.wait_documents(300)

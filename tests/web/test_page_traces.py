@@ -7,6 +7,7 @@ from browser import DevXrayd, Page
 from samples import HOSTILE, request, segment
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 ROWS = ".rows > .row"
 
@@ -57,6 +58,19 @@ def test_the_first_run_shows_how_to_send_a_trace_and_runs_the_demo(tmp_path, dev
         page.find("button", "Run the demo").click()
         page.find(ROWS, "shop.example")
         page.open()
+
+
+def test_the_time_range_says_how_far_back_the_list_goes(filled, dev):
+    dev.put(segment("web", ago=1200.0, **request("/a-while-ago")))
+    filled.driver.refresh()
+    filled.find(ROWS, "/a-while-ago")  # the last hour is where it begins
+    choose = filled.find("select[aria-label='Time range']")
+    Select(choose).select_by_visible_text("Last 5 min")
+    filled.wait(lambda: "range=300" in filled.driver.current_url)
+    filled.wait(lambda: "/a-while-ago" not in " ".join(filled.texts(ROWS)))
+    assert row_of(filled, "/quick")
+    Select(choose).select_by_visible_text("Last 6 hours")
+    filled.find(ROWS, "/a-while-ago")
 
 
 def test_the_state_of_a_trace_is_told_by_colour_word_and_shape(filled):

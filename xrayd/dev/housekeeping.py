@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from xrayd.dev.api import XRayApi
 from xrayd.dev.database import Database
@@ -24,7 +25,9 @@ _BUSY_TRACES = 50
 _TRACES = 200
 
 
-async def keep_house(api: XRayApi, keep_s: float, keep_bytes: int) -> None:
+async def keep_house(
+    api: XRayApi, keep_s: float, keep_bytes: int, on_caught_up: Callable[[], None]
+) -> None:
     """Compile traces as they come, and forget old ones, until cancelled.
 
     A store that fails is tried again; what is wrong with it is logged now and then.
@@ -33,18 +36,25 @@ async def keep_house(api: XRayApi, keep_s: float, keep_bytes: int) -> None:
         api: the endpoint whose traces they are.
         keep_s: seconds since its last document after which a trace goes.
         keep_bytes: bytes of data and indexes above which the oldest traces go.
+        on_caught_up: told when every trace can be read again, where that took more than one turn.
     """
     loop = asyncio.get_running_loop()
     throttle = Throttle(lines=1, seconds=_WARNINGS_S)
     intake = api.backend.intake
-    is_busy = False
+    is_busy = is_behind = False
     looked_at = retain_at = loop.time()
     seen = intake.documents
     while True:
         began = loop.time()
         done = 0
+        limit = _BUSY_TRACES if is_busy else _TRACES
         try:
-            done = await asyncio.to_thread(api.compile_due, _BUSY_TRACES if is_busy else _TRACES)
+            done = await asyncio.to_thread(api.compile_due, limit)
+            if done:
+                is_behind = is_behind or done >= limit
+            elif is_behind:
+                is_behind = False
+                on_caught_up()
             # in turns: neither waits until there is nothing left of the other
             if loop.time() >= retain_at:
                 forgotten = await asyncio.to_thread(

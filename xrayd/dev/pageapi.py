@@ -59,7 +59,11 @@ _RECENT_TRACES = 2000  # names are collected from so many of the latest traces
 
 
 class News:
-    """Counts arrivals, and lets pages wait for the next. A restart has an `instance` of its own."""
+    """Counts arrivals, and lets pages wait for the next.
+
+    The `instance` is another after a restart, and after `renew`: all that is shown is to be asked
+    for again.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,6 +75,11 @@ class News:
     def note(self) -> None:
         """Documents were stored; called in any thread."""
         self._loop.call_soon_threadsafe(self._note)
+
+    def renew(self) -> None:
+        """Traces that arrived a while ago can be read only now."""
+        self._instance = secrets.token_hex(4)
+        self._note()
 
     async def wait(self, instance: str, revision: int) -> dict[str, object]:
         """The current instance and revision, once they differ or some time has passed."""

@@ -111,7 +111,7 @@ async def run_dev(settings: DevSettings) -> None:
     async with Group() as group:
         group.start(relay.look_after())
         group.start(feed.run())
-        group.start(keep_house(api, settings.keep_s, settings.keep_bytes))
+        group.start(keep_house(api, settings.keep_s, settings.keep_bytes, news.renew))
         group.start(write_back(database))
         demo.switch(settings.demo)
         signal_name = await shutdown_signal(group, _explain_hangup)

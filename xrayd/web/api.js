@@ -28,7 +28,7 @@ export function pagePost(path, members) {
 }
 
 // Calls `onNews` when documents arrived, at most once a second, and never in a hidden tab; goes on
-// after a restart of xrayd. `onState` is told whether xrayd answers.
+// after a restart of xrayd. It is told whether all that is shown is to be asked for again. `onState` is told whether xrayd answers.
 export function listen(onNews, onState) {
   let known = { instance: "", revision: 0 };
   let failures = 0;
@@ -46,12 +46,13 @@ export function listen(onNews, onState) {
         onState(true);
         if (now.instance !== known.instance || now.revision !== known.revision) {
           const isFirst = known.instance === "";
+          const isRenewed = now.instance !== known.instance;
           known = { instance: now.instance, revision: now.revision };
           if (!isFirst) {
             // The indexer follows in half a second.
             await pause(600);
             await shown();
-            onNews();
+            onNews(isRenewed);
             await pause(400);
           }
         }

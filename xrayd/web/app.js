@@ -61,7 +61,7 @@ document.addEventListener("keydown", (event) => {
 
 const connection = document.getElementById("connection");
 listen(
-  () => shown?.onNews?.(),
+  (isRenewed) => shown?.onNews?.(isRenewed),
   (isUp) => {
     const text = isUp ? "live" : "xrayd does not answer";
     if (connection.textContent !== text) {

@@ -116,10 +116,11 @@ export function showTraces(main, initial) {
     isFetching = false;
   }
 
-  // What was active since the last look, whenever it began.
-  async function update() {
-    if (settings().until) return;
+  // What was active since the last look, whenever it began; or all of it.
+  async function update(isRenewed = false) {
+    if (settings().until && !isRenewed) return;
     if (isPaused) { missed += 1; showStatus(); return; }
+    if (isRenewed) { await load(); return; }
     if (isFetching) return;
     isFetching = true;
     const since = fetchedAt - 5;
