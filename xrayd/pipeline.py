@@ -75,7 +75,7 @@ class Pipeline:
         else:
             sieve.attach(self.ledger, self.custody.take)
             hold, read = sieve.take, read_full_head
-        self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusal, read)
+        self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusals, read)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(
@@ -247,9 +247,12 @@ class Pipeline:
                 DeadLetter(time.time(), "unprocessed", code, message, trace_id, document)
             )
 
-    def _log_refusal(self, reason: str, datagram: bytes) -> None:
-        suppressed = self._throttle.allow(reason, self._loop.time())
-        if suppressed is not None:
+    def _log_refusals(self, reason: str, datagrams: Sequence[bytes]) -> None:
+        for number, datagram in enumerate(datagrams):
+            suppressed = self._throttle.allow(reason, self._loop.time())
+            if suppressed is None:
+                self._throttle.suppress(reason, len(datagrams) - number - 1)
+                return
             start = printable(datagram.partition(b"\n")[0][:64].decode("latin-1"), 64)
             log.warning(
                 "Datagram refused: %s (%d bytes, begins %s)%s",
