@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from xrayd.custody import Custody
+from xrayd.custody import Custody, Found
 from xrayd.logs import Throttle, printable
 from xrayd.net.sockets import add_siblings, ask_receive_buffer, kernel_drops
 from xrayd.net.udp import UdpReceiver, pause_for
@@ -92,11 +92,15 @@ class Pipeline:
         self._is_closed = False
         self.receiver = UdpReceiver(self._udp, self._receive, pause_for(granted), self._is_crowded)
 
-    def attach_spool(self, spool: Spool, dead: DeadLetters | None) -> None:
-        """Write documents to an open spool too, and send what was found in it."""
+    def attach_spool(self, spool: Spool, dead: DeadLetters | None, begun_at: float) -> None:
+        """Write documents to an open spool too, and send what was found in it.
+
+        That came before `begun_at` (epoch seconds).
+        """
         worker = SpoolWorker(spool, dead, self._tell)
         self._worker = worker
-        self.custody.attach(worker, spool.recovered, self.uploader.pump)
+        found = Found(spool.recovered, spool.figures().next_seq, begun_at)
+        self.custody.attach(worker, found, self.uploader.pump)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int) -> bool:
         """Take documents that came over TCP; False where they do not fit, or it is too late."""

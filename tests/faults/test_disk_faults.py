@@ -264,6 +264,30 @@ def test_a_disk_that_fails_loses_nothing_and_is_taken_up_again(
     spooled.check_nothing_lost()
 
 
+def test_what_came_while_the_disk_failed_is_written_when_it_works_again(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-48: a kill after the disk's return loses none of what memory held by then."""
+    fake_xray.down()
+    spooled = Spooled(xrayd, fake_xray, "-m", "40")
+    spooled.oracle.stream(0.5)
+    spooled.wait_spooled()
+    with refusing_writes(spooled.process):
+        late = spooled.oracle.send(100)
+        spooled.wait_metric("spool_degraded", lambda value: value == 1.0)
+        late += spooled.oracle.send(3000)
+        spooled.oracle.stream(1.5)
+    spooled.wait_metric("spool_degraded", lambda value: value == 0.0)
+    spooled.wait_on_disk(late + spooled.oracle.send(100))
+    on_disk = b"".join(path.read_bytes() for path in segments(spooled.directory))
+    places = [on_disk.rindex(document.encode()) for document in spooled.oracle.sent]
+    assert places == sorted(places)
+    spooled.process.kill()
+    fake_xray.up()
+    spooled.restart()
+    spooled.check_nothing_lost()
+
+
 @pytest.mark.root
 def test_a_slow_disk_is_not_waited_for(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     """E-56: every sync takes 200 ms, at 5,000 segments a second."""

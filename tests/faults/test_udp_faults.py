@@ -71,19 +71,28 @@ def test_kernel_drops_are_counted_exactly(
     assert account.ledger["received"] + dropped == len(oracle.sent)
 
 
-@pytest.mark.parametrize("size", [65_507 - len(HEADER), pytest.param(30, marks=pytest.mark.slow)])
+LARGEST = [b"x" * (65_507 - len(HEADER))]
+TINY = [b'{"id":"0123456789abcdef","a":1}']
+IN_PROGRESS = [b'{"id":"%016x","in_progress":true}' % number for number in range(100_000)]
+
+
+@pytest.mark.parametrize(
+    ("documents", "count"),
+    [
+        pytest.param(LARGEST, 900, id="largest"),
+        pytest.param(TINY, 250_000, id="tiny", marks=pytest.mark.slow),
+        pytest.param(IN_PROGRESS, 100_000, id="in progress"),
+    ],
+)
 def test_memory_holds_with_a_hung_endpoint(
-    xrayd: XraydFactory, fake_xray: FakeXRay, size: int
+    xrayd: XraydFactory, fake_xray: FakeXRay, documents: list[bytes], count: int
 ) -> None:
-    """E-42: the largest datagrams there are, far more of them than there is room for."""
+    """E-42: far more of them than there is room for, ids to be remembered of each or not."""
     fake_xray.answer(Verdict(hang=True, stored=False))
     process = xrayd("-m", "16", config=QUICK_EXIT)
-    document = (
-        (b"x" * size) if size > 1000 else b'{"id":"0123456789abcdef","a":1'.ljust(size - 1) + b"}"
-    )
-    count = 60_000_000 // (size + 200)
     for start in range(0, count, 200):
-        process.send(*[HEADER + document] * min(200, count - start))
+        numbers = range(start, min(start + 200, count))
+        process.send(*[HEADER + documents[number % len(documents)] for number in numbers])
         if start % 2000 == 0:
             process.get("/healthz")
     assert process.peak_rss_mib() <= 16 * 1e6 / 2**20 + 64.0
