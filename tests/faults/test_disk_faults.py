@@ -301,6 +301,23 @@ def test_a_slow_disk_is_not_waited_for(xrayd: XraydFactory, fake_xray: FakeXRay)
     assert account.ledger["received"] > 15_000
 
 
+@pytest.mark.root
+def test_a_disk_that_is_far_behind_catches_up(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    """E-56: it stands still for seconds, and more arrives than may wait for it."""
+    fake_xray.down()
+    spooled = Spooled(xrayd, fake_xray, "-m", "80")
+    spooled.oracle.stream(1.0)
+    with tampering(spooled.process, "fdatasync:delay_exit=4000000"):
+        spooled.oracle.size = 5000
+        spooled.oracle.stream(3.0, 1500.0)
+    assert spooled.process.udp_drops() == 0
+    spooled.wait_on_disk(spooled.oracle.sent)
+    spooled.process.kill()
+    fake_xray.up()
+    spooled.restart()
+    spooled.check_nothing_lost()
+
+
 def remove(spool: Path) -> None:
     shutil.rmtree(spool)
 
