@@ -169,7 +169,7 @@ async def run(
         each.stop()
         await each.finish(_ANSWERS_S)
     await transport.aclose()
-    log.info("Stopped: %s", relay.summary())
+    log.info("Stopped: %s", relay.close())
 
 
 def _reload(

@@ -158,8 +158,14 @@ class Pipeline:
         if not await self.custody.close(_CLOSE_S):
             log.error("The spool's disk did not answer in time; its last documents may be lost")
 
-    def summary(self) -> str:
-        """Where every document went, in one line."""
+    def close(self) -> str:
+        """Close the sockets opened beside the caller's; return where every document went."""
+        summary = self._summarise()
+        for sock in self._siblings:
+            sock.close()
+        return summary
+
+    def _summarise(self) -> str:
         ledger = self.ledger
         parts = [
             f"received={ledger.received}",
