@@ -64,7 +64,7 @@ class Metrics:
         limits = {("GET", "/metrics"): 0, ("GET", "/readyz"): 0}
         return gate.screen(request, limits, ())
 
-    async def handle(self, request: Request) -> Response:
+    def handle(self, request: Request) -> Response:
         """Answer /metrics or /readyz."""
         if request.target == "/readyz":
             ready, why = self._is_ready()

@@ -56,6 +56,14 @@ def test_sampling_rules_are_signed_and_forwarded(
     assert request.signature.ok
 
 
+def test_a_status_that_no_list_names_is_passed_on(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    # Balancers make up their own, such as 520.
+    fake_xray.script(Verdict(status=520, error="WebServerIsDown"), path="/GetSamplingRules")
+    answer = xrayd(config=FORWARD).post("/GetSamplingRules", b"{}")
+    assert answer.status == 520
+    assert answer.headers["x-amzn-errortype"] == "WebServerIsDown"
+
+
 def test_what_a_mesh_adds_is_neither_forwarded_nor_signed(served: Served) -> None:
     process, fake = served
     before = len(fake.requests())

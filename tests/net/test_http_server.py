@@ -108,3 +108,22 @@ def test_a_client_that_has_gone_leaves_no_answer_behind():
         await scene.server.finish(0.01)
 
     run(scenario)
+
+
+def test_who_takes_too_long_to_ask_is_dropped_and_who_waits_for_an_answer_is_not():
+    async def scenario(scene: Scene) -> None:
+        patient_reader, patient = await scene.connect()
+        patient.write(ASK)
+        await scene.asked.wait()
+        slow_reader, slow = await scene.connect()
+        slow.write(ASK[:9])
+        with contextlib.suppress(ConnectionResetError):
+            assert await slow_reader.read() == b""
+        scene.may_answer.set()
+        assert (await patient_reader.readuntil(b"yes\n")).startswith(b"HTTP/1.1 200")
+        for writer in (slow, patient):
+            writer.close()
+        scene.server.stop()
+        await scene.server.finish(10.0)
+
+    run(scenario)

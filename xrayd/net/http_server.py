@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ _HEADERS_MAX = 64
 _HEAD_S = 5.0
 _BODY_S = 10.0
 _IDLE_S = 75.0
+_SWEEP_S = 1.0
+_STATUS_LINES = {each.value: f"HTTP/1.1 {each} {each.phrase}\r\n" for each in HTTPStatus}
 _CONNECTIONS_MAX = 256
 # Descriptors that accepting must leave for the uplink, the spool and the log.
 _RESERVED_DESCRIPTORS = 40
@@ -38,7 +41,11 @@ class Request(msgspec.Struct):
 
     def header(self, name: str) -> str | None:
         """The last value of a header, by lower-case name."""
-        return next((value for key, value in reversed(self.headers) if key == name), None)
+        found = None
+        for key, value in self.headers:
+            if key == name:
+                found = value
+        return found
 
 
 class Response(msgspec.Struct):
@@ -70,11 +77,12 @@ class Routes(msgspec.Struct):
     """What a server does with requests.
 
     `screen` sees a request without its body and returns an answer to refuse it, or the number of
-    bytes its body may have; `handle` answers what passed.
+    bytes its body may have; `handle` answers what passed, at once where it can: a task for each
+    request would cost as much as a short answer.
     """
 
     screen: Callable[[Request], Response | int]
-    handle: Callable[[Request], Awaitable[Response]]
+    handle: Callable[[Request], Response | Awaitable[Response]]
 
 
 def _descriptors() -> int:
@@ -98,6 +106,7 @@ class HttpServer:
             4, min(_CONNECTIONS_MAX, _descriptors() - _RESERVED_DESCRIPTORS)
         )
         self._is_stopped = False
+        self._sweeping: asyncio.TimerHandle | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -125,6 +134,8 @@ class HttpServer:
             await asyncio.wait(set(self._answers), timeout=timeout_s)
         for connection in list(self._connections):
             connection.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         left = [*self._answers, *self._handshakes]
         for task in self._answers:
             task.cancel()
@@ -148,6 +159,8 @@ class HttpServer:
             client.setblocking(False)
             connection = _Connection(self._routes, self._connections, self._answers, str(peer[0]))
             self._connections.add(connection)
+            if self._sweeping is None:
+                self._sweep()
             task = self._loop.create_task(self._attach(client, connection))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
@@ -158,6 +171,13 @@ class HttpServer:
         except OSError:
             self._connections.discard(connection)
             client.close()
+
+    def _sweep(self) -> None:
+        """Close what has taken too long, once a second: cheaper than timers of each connection."""
+        now = self._loop.time()
+        for connection in [c for c in self._connections if c.deadline <= now]:
+            connection.close()
+        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep) if self._connections else None
 
     def _close_one(self) -> bool:
         """Make room: the connection that has been idle longest, or slowest to ask, goes."""
@@ -182,18 +202,19 @@ class _Connection(asyncio.Protocol):
         self._peer = peer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpRequestParser(self)
         self.is_answering = False
         self.is_last_request = False
         self._is_closed = False
-        self.since = self._loop.time()
         self.is_idle = True
+        self.since = self._loop.time()
+        self.deadline = self.since + _HEAD_S
         self._begin()
 
     def _begin(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[str, str]] = []
+        self._request: Request | None = None
         self._body: list[bytes] = []
         self._body_size = 0
         self._body_max = 0
@@ -213,8 +234,6 @@ class _Connection(asyncio.Protocol):
         """Drop the connection at once."""
         self._group.discard(self)
         self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -224,8 +243,6 @@ class _Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
         if self._is_closed:  # to make room, before it was even set up
             self.close()
-        else:
-            self._set_timer(_HEAD_S)
 
     def eof_received(self) -> bool:
         # Whoever has said all may still be told the answer.
@@ -243,25 +260,26 @@ class _Connection(asyncio.Protocol):
             return
         if self.is_idle:
             self.is_idle = False
-            self._set_timer(_HEAD_S)
+            self.deadline = self._loop.time() + _HEAD_S
         if self._in_head:
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(text_response(400, "upgrades are not supported"))
+            self._refusal = text_response(400, "upgrades are not supported")
         except httptools.HttpParserError as error:
             # Behind a whole request, bytes that are none are only that: Node's X-Ray SDK counts
             # UTF-16 units for its Content-Length.
             if self._has_request():
                 self._has_excess = True
-            else:
-                self._refuse(self._refusal or text_response(400, f"bad request: {error}"))
-        else:
-            if self._refusal is not None:
-                self._refuse(self._refusal)
-            elif self._in_head and self._head_size > _HEAD_BYTES_MAX:
-                self._refuse(text_response(431, "the request's head is too large"))
+            elif self._refusal is None:
+                self._refusal = text_response(400, f"bad request: {error}")
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        elif self._has_request():
+            self._respond()
+        elif self._in_head and self._head_size > _HEAD_BYTES_MAX:
+            self._refuse(text_response(431, "the request's head is too large"))
 
     # httptools' callbacks
 
@@ -296,17 +314,20 @@ class _Connection(asyncio.Protocol):
         if names.count("content-length") > 1 or names.count("host") > 1:
             self._refusal = text_response(400, "a header that may stand once stands twice")
             return
-        screened = self._routes.screen(self._request(b""))
+        method = self._parser.get_method().decode("latin-1")
+        target = self._target.decode("latin-1")
+        self._request = Request(method, target, self._headers, b"", self._peer)
+        screened = self._routes.screen(self._request)
         if isinstance(screened, Response):
             self._refusal = screened
             return
         self._body_max = screened
-        length = next((v for n, v in self._headers if n == "content-length"), "0")
-        if length.isdigit() and int(length) > screened:
+        length = self._request.header("content-length")
+        if length is not None and length.isdigit() and int(length) > screened:
             self._refusal = self._too_large()
             return
-        self._set_timer(_BODY_S)
-        if dict(self._headers).get("expect", "").lower() == "100-continue":
+        self.deadline = self._loop.time() + _BODY_S
+        if (self._request.header("expect") or "").lower() == "100-continue":
             assert self._transport is not None
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -321,39 +342,45 @@ class _Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._refusal is not None or self._is_complete:
-            return
-        self._is_complete = True
-        self._set_timer(None)
-        request = self._request(b"".join(self._body))
-        self._body = []
-        self.is_answering = True
-        task = self._loop.create_task(self._answer(request))
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
+        if self._refusal is None:
+            self._is_complete = True
 
     def _too_large(self) -> Response:
         return text_response(413, f"the body may have {self._body_max} bytes at most")
 
-    def _request(self, body: bytes) -> Request:
-        method = self._parser.get_method().decode("latin-1")
-        target = self._target.decode("latin-1")
-        return Request(method, target, list(self._headers), body, self._peer)
+    def _respond(self) -> None:
+        """Answer the request that has come whole."""
+        assert self._request is not None
+        self._request.body = b"".join(self._body)
+        self.is_answering = True
+        self.deadline = math.inf
+        answer = self._routes.handle(self._request)
+        if isinstance(answer, Response):
+            self._send(answer)
+        else:
+            task = self._loop.create_task(self._send_later(answer))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
 
-    async def _answer(self, request: Request) -> None:
+    async def _send_later(self, answer: Awaitable[Response]) -> None:
         try:
-            response = await self._routes.handle(request)
+            response = await answer
         finally:
             self.is_answering = False
+        self._send(response)
+
+    def _send(self, response: Response) -> None:
+        self.is_answering = False
         if self._transport is None or self._transport.is_closing():
             return
+        assert self._request is not None
         keep = self._keeps_alive and not self._has_excess and not self.is_last_request
-        self._write(response, keep=keep, with_body=request.method != "HEAD")
+        self._write(response, keep=keep, with_body=self._request.method != "HEAD")
+        self.since = self._loop.time()
+        self.deadline = self.since + (_IDLE_S if keep else _BODY_S)
         if keep:
             self._begin()
-            self.since = self._loop.time()
             self.is_idle = True
-            self._set_timer(_IDLE_S)
 
     def _refuse(self, response: Response) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -361,20 +388,13 @@ class _Connection(asyncio.Protocol):
 
     def _write(self, response: Response, *, keep: bool, with_body: bool) -> None:
         assert self._transport is not None
-        phrase = HTTPStatus(response.status).phrase
-        lines = [f"HTTP/1.1 {response.status} {phrase}"]
-        lines += [f"{name}: {value}" for name, value in response.headers]
-        lines.append(f"Content-Length: {len(response.body)}")
-        lines.append(f"Connection: {'keep-alive' if keep else 'close'}")
-        head = "\r\n".join(lines) + "\r\n\r\n"
+        status = response.status
+        head = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+        for name, value in response.headers:
+            head += f"{name}: {value}\r\n"
+        head += f"Content-Length: {len(response.body)}\r\n"
+        head += "Connection: keep-alive\r\n\r\n" if keep else "Connection: close\r\n\r\n"
         with contextlib.suppress(RuntimeError):  # the other side went while we wrote
             self._transport.write(head.encode("latin-1") + (response.body if with_body else b""))
             if not keep:
                 self._transport.close()
-
-    def _set_timer(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if seconds is not None:
-            self._timer = self._loop.call_later(seconds, self.close)

@@ -84,22 +84,22 @@ class Proxy:
             return text_response(403, "only callers on loopback are told")
         return gate.screen(request, self._limits, self._allowed_hosts)
 
-    async def handle(self, request: Request) -> Response:
+    def handle(self, request: Request) -> Response | Awaitable[Response]:
         """Answer a request that passed `screen`."""
         if request.target == "/healthz":
             return json_response(200, self._health())
         if request.target == "/sampling":
             if self._desk is None:
                 return text_response(404, "sampling calls are forwarded; see Sampling.Proxy")
-            return await self._desk.show()
+            return self._desk.show()
         if self._desk is not None and request.target in _SAMPLING_PATHS:
-            return await self._desk.answer(request.target, request.body)
+            return self._desk.answer(request.target, request.body)
         if request.target == "/TraceSegments":
             return self._take_documents(request.body)
         if request.target == "/TelemetryRecords":
             self._count_telemetry()
             return json_response(200, b"{}")
-        return await self._forward(request)
+        return self._forward(request)
 
     async def _forward(self, request: Request) -> Response:
         if self._slots.locked():

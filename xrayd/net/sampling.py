@@ -91,8 +91,8 @@ class SamplingDesk:
 
     # Clients
 
-    async def answer(self, path: str, body: bytes) -> Response:
-        """Answer a client's GetSamplingRules or GetSamplingTargets call."""
+    def answer(self, path: str, body: bytes) -> Response | Awaitable[Response]:
+        """Answer a client's GetSamplingRules or GetSamplingTargets call; from memory at once."""
         self._calls[path] += 1
         self._wanted.set()
         if path == TARGETS_PATH:
@@ -100,6 +100,10 @@ class SamplingDesk:
                 return json_response(200, self.broker.report(body, time.time()))
             except ReportError as error:
                 return aws_error(400, error.code, error.message)
+        rules = self.broker.rules_answer()
+        return self._first_rules() if rules is None else json_response(200, rules)
+
+    async def _first_rules(self) -> Response:
         await self._wait_for_rules()
         rules = self.broker.rules_answer()
         return self._refusal if rules is None else json_response(200, rules)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import UNSET
 
 from xrayd.sampling.report import (
@@ -167,14 +168,28 @@ class Broker:
     def exchange(self, report: Report, now: float) -> Answer:
         """Like `report`, for a sampler in this process."""
         unprocessed = list(report.unprocessed)
-        reported: dict[str, tuple[str, int]] = {}
+        counted: list[Statistics] = []
+        reported: dict[str, Statistics] = {}
         for row in report.statistics:
-            refusal = self._count(row, now)
-            if refusal is not None:
-                unprocessed.append(refusal)
+            name = row.rule_name
+            state = self._states.get(name)
+            if state is None:
+                refusal = self._count_unknown(row)
+                if refusal is not None:
+                    unprocessed.append(refusal)
                 continue
-            client_id, requests = reported.get(row.rule_name, (row.client_id, 0))
-            reported[row.rule_name] = client_id, requests + row.requests
+            state.last_seen = now
+            state.total.add(row)
+            counted.append(row)
+            if name in reported:
+                requests = reported[name].requests + row.requests
+                reported[name] = msgspec.structs.replace(reported[name], requests=requests)
+            else:
+                reported[name] = row
+        if self.is_authority:
+            self._windows.add(counted, now)
+        else:
+            self._pending.add(counted)
         unprocessed_boosts = list(report.unprocessed_boosts)
         for boost in report.boosts:
             if not self._knows(boost.rule_name):
@@ -182,18 +197,14 @@ class Broker:
             elif not (self.is_authority or self._pending.add_boost(boost)):
                 unprocessed_boosts.append(_unavailable(boost.rule_name))
         targets = []
-        for name, (client_id, requests) in reported.items():
-            state = self._states.get(name)
-            if state is not None:
-                target = state.target(
-                    self._grant(state, now),
-                    client_id,
-                    requests,
-                    now,
-                    with_boost=report.speaks_boost,
-                )
-                if target is not None:
-                    targets.append(target)
+        for name, row in reported.items():
+            state = self._states[name]
+            grant = self._grant(state, now)
+            target = state.target(
+                grant, row.client_id, row.requests, now, with_boost=report.speaks_boost
+            )
+            if target is not None:
+                targets.append(target)
         return Answer(
             targets=targets,
             last_rule_modification=self._book.last_modification(now),
@@ -253,7 +264,9 @@ class Broker:
     # To look at
 
     def summaries(self, now: float) -> list[Summary]:
-        """GetSamplingStatisticSummaries of the last hour: ten-second windows, oldest first."""
+        """GetSamplingStatisticSummaries of the last hour, as the authority: ten-second windows,
+        oldest first.
+        """
         return self._windows.summaries(now)
 
     def clients(self, now: float) -> int:
@@ -274,20 +287,13 @@ class Broker:
     def _knows(self, rule_name: str) -> bool:
         return rule_name in self._states or not (self._states or self.is_authority)
 
-    def _count(self, row: Statistics, now: float) -> Unprocessed | None:
-        """Count a row exactly once, or say why not."""
-        state = self._states.get(row.rule_name)
-        if state is None:
-            if not self._knows(row.rule_name):
-                return _unknown(row.rule_name)
-            if row.rule_name not in self._pending and len(self._pending) >= _UNKNOWN_RULES_MAX:
-                return _unavailable(row.rule_name)
-        else:
-            state.total.add(row.requests, row.sampled, row.borrowed)
-            state.last_seen = now
-            self._windows.add(row, now)
-        if not self.is_authority:
-            self._pending.add(row)
+    def _count_unknown(self, row: Statistics) -> Unprocessed | None:
+        """Count a row on trust while no rules are known, or say why not."""
+        if not self._knows(row.rule_name):
+            return _unknown(row.rule_name)
+        if row.rule_name not in self._pending and len(self._pending) >= _UNKNOWN_RULES_MAX:
+            return _unavailable(row.rule_name)
+        self._pending.add([row])
         return None
 
     def _grant(self, state: RuleState, now: float) -> Grant | None:

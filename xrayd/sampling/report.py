@@ -7,6 +7,7 @@ stand where it is taken.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -52,8 +53,12 @@ class ReportError(XraydError):
         self.message = message
 
 
+_Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+_Name = Annotated[str, Meta(min_length=1, max_length=_NAME_LONGEST)]
+
+
 class Statistics(Struct, frozen=True):
-    """What one client did with one rule since its last report.
+    """What one client did with one rule since its last report: a document of the model.
 
     Attributes:
         rule_name: the rule.
@@ -64,12 +69,12 @@ class Statistics(Struct, frozen=True):
         timestamp: epoch seconds by the client's clock; None where it sent none.
     """
 
-    rule_name: str
-    client_id: str
-    requests: int
-    sampled: int
-    borrowed: int
-    timestamp: float | None = None
+    rule_name: _Name = field(name="RuleName")
+    client_id: _Name = field(name="ClientID")
+    requests: _Count = field(name="RequestCount")
+    sampled: _Count = field(name="SampledCount")
+    borrowed: _Count = field(name="BorrowCount")
+    timestamp: float | None = field(name="Timestamp", default=None)
 
 
 class BoostStatistics(Struct, frozen=True):
@@ -154,11 +159,9 @@ class Report(Struct, frozen=True, kw_only=True):
     speaks_boost: bool = False
 
 
-_Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
-_Name = Annotated[str, Meta(min_length=1, max_length=_NAME_LONGEST)]
-
-
 class _WireStatistics(Struct):
+    """A statistics document with the liberties that clients take."""
+
     RuleName: _Name
     ClientID: _Name
     RequestCount: _Count
@@ -176,12 +179,12 @@ class _WireBoost(Struct):
     SampledAnomalyCount: _Count
 
 
-class _WireReport(Struct):
-    SamplingStatisticsDocuments: list[_WireStatistics] = field(default_factory=list)
+class _ModelReport(Struct):
+    SamplingStatisticsDocuments: list[Statistics]
     SamplingBoostStatisticsDocuments: list[Any] | UnsetType = UNSET
 
 
-_decode_report = msgspec.json.Decoder(_WireReport).decode
+_decode_model = msgspec.json.Decoder(_ModelReport).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -198,12 +201,13 @@ def read_report(body: bytes) -> Report:
     """
     if not body.strip():
         return Report(statistics=[])
-    try:
-        wire = _decode_report(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError included
-        return _read_slowly(_parsed(body))
-    boosts = wire.SamplingBoostStatisticsDocuments
-    return _report(wire.SamplingStatisticsDocuments, None if boosts is UNSET else boosts)
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Most clients keep to the model, which is read at once.
+        wire = _decode_model(body)
+        rows, boosts = wire.SamplingStatisticsDocuments, wire.SamplingBoostStatisticsDocuments
+        if not rows or (rows[0].timestamp or 0.0) < _MILLISECONDS_FROM:
+            return _report(rows, [], None if boosts is UNSET else boosts)
+    return _read_liberally(_parsed(body))
 
 
 def encode_answer(answer: Answer) -> bytes:
@@ -222,33 +226,22 @@ def _parsed(body: bytes) -> dict[str, Any]:
     raise ReportError("The body is not a JSON object.")
 
 
-def _read_slowly(body: dict[str, Any]) -> Report:
+def _read_liberally(body: dict[str, Any]) -> Report:
     """Document by document, so that one bad one costs only itself."""
     listed = body.get("SamplingStatisticsDocuments") or []
     boosts = body.get("SamplingBoostStatisticsDocuments")
     if not isinstance(listed, list) or not isinstance(boosts, list | None):
         raise ReportError("SamplingStatisticsDocuments must be a list of objects.")
-    rows, unprocessed = [], []
+    statistics, unprocessed = [], []
     for raw in listed:
         try:
-            rows.append(msgspec.convert(raw, _WireStatistics, strict=False))
+            row = msgspec.convert(raw, _WireStatistics, strict=False)
         except msgspec.ValidationError as error:
             unprocessed.append(_malformed(raw, str(error)))
-    return _report(rows, boosts, unprocessed)
-
-
-def _report(
-    rows: Sequence[_WireStatistics],
-    boosts: Sequence[object] | None,
-    unprocessed: Sequence[Unprocessed] = (),
-) -> Report:
-    statistics, refused = [], list(unprocessed)
-    for row in rows:
+            continue
         sampled = row.SampleCount if row.SampledCount is None else row.SampledCount
         if sampled is None:
-            refused.append(
-                Unprocessed(row.RuleName, ErrorCode.MALFORMED, "SampledCount is missing")
-            )
+            unprocessed.append(_malformed(raw, "SampledCount is missing"))
             continue
         statistics.append(
             Statistics(
@@ -260,6 +253,12 @@ def _report(
                 _seconds(row.Timestamp),
             )
         )
+    return _report(statistics, unprocessed, boosts)
+
+
+def _report(
+    statistics: list[Statistics], unprocessed: list[Unprocessed], boosts: Sequence[object] | None
+) -> Report:
     read_boosts, refused_boosts = [], []
     for raw in boosts or ():
         try:
@@ -279,7 +278,7 @@ def _report(
     return Report(
         statistics=statistics,
         boosts=read_boosts,
-        unprocessed=refused,
+        unprocessed=unprocessed,
         unprocessed_boosts=refused_boosts,
         speaks_boost=boosts is not None,
     )

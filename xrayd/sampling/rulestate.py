@@ -97,12 +97,13 @@ class RuleState:
             None where nothing is granted that still holds: the client keeps what it has, and
             borrows. A target without a quota would make the OpenTelemetry samplers stop borrowing.
         """
-        self._shares.note(client_id, requests, self.interval_s, now)
+        interval_s = self.interval_s
+        self._shares.note(client_id, requests, interval_s, now)
         if grant is None or (grant.quota is not None and grant.ttl < int(now)):
             return None
         share = None
         if grant.quota is not None:
-            share = self._shares.hand_out(client_id, grant.quota, grant.ttl, self.interval_s, now)
+            share = self._shares.hand_out(client_id, grant.quota, grant.ttl, interval_s, now)
         return Target(
             rule_name=self.rule.rule_name,
             fixed_rate=grant.fixed_rate,

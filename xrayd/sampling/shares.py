@@ -81,10 +81,14 @@ class Shares:
             if len(self._holders) < HOLDERS_MAX:
                 self._holders[client_id] = _Holder(now, requests / interval_s)
             return
-        elapsed = min(max(now - holder.seen_at, 1.0), LIVE_INTERVALS * interval_s)
+        elapsed = now - holder.seen_at
+        if elapsed < 1.0:
+            elapsed = 1.0
+        elif elapsed > LIVE_INTERVALS * interval_s:
+            elapsed = LIVE_INTERVALS * interval_s
         rate = requests / elapsed
         # Up at once, down by halves: a pause of one interval does not cost a client its share.
-        holder.rate = max(rate, (rate + holder.rate) / 2)
+        holder.rate = rate if rate > holder.rate else (rate + holder.rate) / 2
         holder.seen_at = now
 
     def hand_out(
@@ -113,7 +117,8 @@ class Shares:
         due = self._split.get(client_id)
         if due is None:  # came after the split was computed
             due = quota // (len(self._split) + 1)
-        share = min(due, max(quota - (self._held - own), 0))
+        free = quota - self._held + own
+        share = due if due <= free else max(free, 0)
         if not share and due and not own:
             return None
         self._held += share - own

@@ -95,9 +95,10 @@ class Pending:
     def __contains__(self, rule_name: str) -> bool:
         return rule_name in self._counts
 
-    def add(self, row: Statistics) -> None:
+    def add(self, rows: Iterable[Statistics]) -> None:
         """Add a client's counts; zeros too, for they ask to keep the rule's quota."""
-        self._put(row.rule_name, row.requests, row.sampled, row.borrowed)
+        for row in rows:
+            self._put(row.rule_name, row)
 
     def add_boost(self, row: BoostStatistics) -> bool:
         """Add a client's anomalies; False: there are too many services already."""
@@ -134,7 +135,7 @@ class Pending:
         """Counts of a call that AWS did not take: all, or those of the named rules."""
         for name, counts in call.counts.items():
             if rule_names is None or name in rule_names:
-                self._put(name, counts.requests, counts.sampled, counts.borrowed)
+                self._put(name, counts)
                 self._sent_at.pop(name, None)
 
     def put_back_boosts(self, call: RoundCall, rule_names: Collection[str] | None = None) -> None:
@@ -152,11 +153,11 @@ class Pending:
         for name in self._sent_at.keys() - rule_names:
             del self._sent_at[name]
 
-    def _put(self, name: str, requests: int, sampled: int, borrowed: int) -> None:
+    def _put(self, name: str, more: Counts | Statistics) -> None:
         counts = self._counts.get(name)
         if counts is None:
             counts = self._counts[name] = Counts()
-        counts.add(requests, sampled, borrowed)
+        counts.add(more)
 
     def _put_boost(self, key: BoostKey, more: BoostCounts) -> None:
         had = self._boosts.get(key, (0, 0, 0))
@@ -175,12 +176,12 @@ class Pending:
             min(counts.borrowed, COUNT_MAX),
         )
         if fits != counts:
-            self._put(
-                name,
+            rest = Counts(
                 counts.requests - fits.requests,
                 counts.sampled - fits.sampled,
                 counts.borrowed - fits.borrowed,
             )
+            self._put(name, rest)
         return fits
 
 

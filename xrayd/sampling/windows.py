@@ -5,6 +5,8 @@ Sources: botocore model, AWS X-Ray Developer Guide.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct, field
 
 from xrayd.sampling.report import Statistics
@@ -26,11 +28,11 @@ class Counts(Struct):
     sampled: int = 0
     borrowed: int = 0
 
-    def add(self, requests: int, sampled: int, borrowed: int) -> None:
+    def add(self, more: Counts | Statistics) -> None:
         """Count more of each."""
-        self.requests += requests
-        self.sampled += sampled
-        self.borrowed += borrowed
+        self.requests += more.requests
+        self.sampled += more.sampled
+        self.borrowed += more.borrowed
 
 
 class Summary(Struct, frozen=True):
@@ -51,20 +53,18 @@ class Windows:
     def __init__(self) -> None:
         self._windows: dict[int, dict[str, Counts]] = {}
 
-    def add(self, row: Statistics, now: float) -> None:
+    def add(self, rows: Iterable[Statistics], now: float) -> None:
         """Count what a client reported, at its own time, or at `now` if that cannot be meant."""
-        at = row.timestamp
-        if at is None or abs(at - now) > _CLOCKS_APART_S:
-            at = now
-        start = int(at) // WINDOW_S * WINDOW_S
-        window = self._windows.get(start)
-        if window is None:
-            self._drop_old(now)
-            window = self._windows[start] = {}
-        counts = window.get(row.rule_name)
-        if counts is None:
-            counts = window[row.rule_name] = Counts()
-        counts.add(row.requests, row.sampled, row.borrowed)
+        window: dict[str, Counts] = {}
+        latest: float | None = -1.0
+        for row in rows:
+            if row.timestamp != latest:  # all documents of a report mostly have the same
+                latest = row.timestamp
+                window = self._window(latest, now)
+            counts = window.get(row.rule_name)
+            if counts is None:
+                counts = window[row.rule_name] = Counts()
+            counts.add(row)
 
     def summaries(self, now: float) -> list[Summary]:
         """The last hour, oldest first, only where there were requests."""
@@ -75,6 +75,16 @@ class Windows:
             for rule_name, counts in sorted(window.items())
             if counts.requests or counts.sampled or counts.borrowed
         ]
+
+    def _window(self, at: float | None, now: float) -> dict[str, Counts]:
+        if at is None or abs(at - now) > _CLOCKS_APART_S:
+            at = now
+        start = int(at) // WINDOW_S * WINDOW_S
+        window = self._windows.get(start)
+        if window is None:
+            self._drop_old(now)
+            window = self._windows[start] = {}
+        return window
 
     def _drop_old(self, now: float) -> None:
         for start in [start for start in self._windows if not _is_kept(start, now)]:
