@@ -9,18 +9,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from xrayd.relay.buffer import DOCUMENTS_MAX, Batch, Buffer
 from xrayd.relay.ledger import Ledger, Spill
 from xrayd.relay.order import Order, Place, Waiting
-from xrayd.relay.segment import Head, read_head
+from xrayd.relay.segment import Head, read_head, read_start
+from xrayd.spool.handover import Handover
 from xrayd.spool.report import Figures, Record
 from xrayd.spool.worker import Backlog, Event, Lost, Shown, SpoolWorker, Stored
 
-# Documents that the disk has yet to take, in bytes; beyond it they stay in memory only.
-_UNSTORED_MAX = 8 * 1024 * 1024
 # Batches read back ahead of their sending.
 _BACKLOG_AHEAD = 4
+
+
+class Found(NamedTuple):
+    """What a spool held at start.
+
+    `came_before` is when this process took over, in epoch seconds.
+    """
+
+    documents: int
+    next_seq: int
+    came_before: float
 
 
 class Custody:
@@ -37,13 +48,11 @@ class Custody:
         self._ledger = ledger
         self._on_spill = on_spill
         self._loop = asyncio.get_running_loop()
-        self._order = Order(buffer.bytes_max // 8)
+        self._order = Order(buffer.bytes_max // 4)
         self._worker: SpoolWorker | None = None
-        self._next_number = 1
-        self._first_arrived = 1
-        self._arrived: list[bytes] = []
+        self._handover: Handover | None = None
+        self._unseen: Found | None = None
         self._released: list[Batch] = []
-        self._unstored = 0
         self._reads = 0
         self._is_dry = False
         self._is_cleared = False
@@ -57,38 +66,37 @@ class Custody:
         """Documents that wait in memory for another of their id."""
         return self._order.documents
 
-    def attach(self, worker: SpoolWorker, recovered: int, on_backlog: Callable[[], None]) -> None:
-        """Write to a spool from now on, in which `recovered` documents were found.
+    def attach(self, worker: SpoolWorker, found: Found, on_backlog: Callable[[], None]) -> None:
+        """Write to a spool from now on, in which something was found.
 
-        `on_backlog` is called when some of them were read back.
+        `on_backlog` is called when some of it was read back.
         """
         self._worker = worker
+        self._handover = Handover(worker)
+        if found.documents:
+            self._unseen = found
         self._on_backlog = on_backlog
-        self.spooled = self._ledger.recovered = recovered
+        self.spooled = self._ledger.recovered = found.documents
         worker.start()
 
     def take(self, document: bytes, head: Head | None, now: float) -> None:
         """Take a document that was accepted; `commit` must follow."""
-        number = self._number(document) if self._worker is not None else 0
+        number = self._handover.number(document) if self._handover is not None else 0
         is_unfinished = False
         ids = self._order.ids
-        if head is not None and (head.in_progress or (ids and head.id in ids)):
+        if head is not None and (head.in_progress or (ids and head.id in ids) or self._unseen):
             is_unfinished = head.in_progress
-            entry = Waiting(document, number, is_unfinished)
-            place = self._order.place(head.id, entry)
-            if place is Place.WAIT:
-                return
-            if place is Place.NO_ROOM and self._disk_takes_all:
-                self._let_go(_batch_of(entry), Spill.MEMORY_FULL)
+            place = self._place(head.id, Waiting(document, number, is_unfinished))
+            if place is not Place.GO:
                 return
         for batch in self._buffer.append(document, now, number, is_unfinished=is_unfinished):
             self._let_go(batch, Spill.MEMORY_FULL)
 
     def commit(self) -> None:
         """Hand what was taken to the disk."""
-        if self._worker is None:
+        if self._handover is None:
             return
-        self._store_arrived()
+        self._handover.hand_over()
         for batch in self._released:
             self._release(batch)
         self._released.clear()
@@ -106,11 +114,14 @@ class Custody:
         Nothing is read back from then on.
         """
         self._is_cleared = True
+        if self._handover is not None:
+            self._handover.hand_over_rest()
         while self._buffer.queued:
             for batch in self._buffer.clear():
                 self._let_go(batch, Spill.SHUTDOWN)
         for entry in self._order.clear():
             self._let_go(_batch_of(entry), Spill.SHUTDOWN)
+        self._count_order()
         self.commit()
 
     def read_ahead(self) -> None:
@@ -128,13 +139,16 @@ class Custody:
         """Take an event of the spool's thread; called on the event loop."""
         match event:
             case Stored():
-                self._unstored -= event.size
+                assert self._handover is not None
+                self._handover.note(event)
             case Backlog() if self._is_cleared:
                 self._reads -= 1
             case Backlog():
                 self._reads -= 1
                 if event.records:
                     self._take_back(event.records)
+                    if self._unseen and event.records[-1].seq >= self._unseen.next_seq:
+                        self._end_doubt()
                 else:
                     self._is_dry = True  # until the figures say otherwise
                 self._go_on()
@@ -149,6 +163,8 @@ class Custody:
             case Shown():
                 self.figures = event.figures
                 self._is_dry = False
+                if event.figures.degraded is None and self._handover is not None:
+                    self._handover.catch_up()
                 self.read_ahead()
 
     async def close(self, seconds: float) -> bool:
@@ -174,7 +190,32 @@ class Custody:
     @property
     def _disk_takes_all(self) -> bool:
         is_well = self.figures is not None and self.figures.degraded is None
-        return is_well and self._unstored < _UNSTORED_MAX
+        return is_well and self._handover is not None and not self._handover.is_behind
+
+    def _place(self, segment_id: str, entry: Waiting) -> Place:
+        """Keep a document apart that must wait for others of its id; GO where it need not."""
+        is_in_doubt = False
+        if self._unseen is not None and segment_id:
+            # Only what began before the restart can have a predecessor that came before it.
+            begun_at = read_start(entry.document)
+            is_in_doubt = begun_at is not None and begun_at < self._unseen.came_before
+        place = self._order.place(segment_id, entry, is_in_doubt=is_in_doubt)
+        if place is Place.NO_ROOM:
+            if not self._disk_takes_all:
+                return Place.GO
+            self._let_go(_batch_of(entry), Spill.MEMORY_FULL)
+        self._count_order()
+        return place
+
+    def _end_doubt(self) -> None:
+        """All that was found in the spool at start is known by now."""
+        if self._unseen is not None:
+            self._unseen = None
+            self._send_on(self._order.end_doubt())
+
+    def _count_order(self) -> None:
+        for batch in self._buffer.set_aside(self._order.bytes_held):
+            self._let_go(batch, Spill.MEMORY_FULL)
 
     def _take_back(self, records: Sequence[Record]) -> None:
         """Queue documents read from the disk, those apart that wait for others of their id."""
@@ -189,6 +230,7 @@ class Custody:
             else:
                 go += self._order.come_back(head, entry)
         age = max(0.0, time.time() - records[0].received_at)
+        self._count_order()
         backlog = [entry for entry in go if entry.is_backlog]
         self._add_backlog(backlog, self._loop.time() - age)
         self._send_on([entry for entry in go if not entry.is_backlog])
@@ -196,6 +238,7 @@ class Custody:
     def _go_on(self) -> None:
         """What came back, or is lost, lets others go."""
         if self._is_dry or not self.spooled:
+            self._end_doubt()
             self._send_on(self._order.forget_disk())
         self._on_backlog()
 
@@ -210,6 +253,8 @@ class Custody:
 
     def _send_on(self, entries: Iterable[Waiting]) -> None:
         """Queue documents that have waited long enough for others of their id."""
+        entries = list(entries)
+        self._count_order()
         for entry in entries:
             if entry.is_backlog:
                 self._add_backlog([entry], self._loop.time())
@@ -219,30 +264,14 @@ class Custody:
             ):
                 self._let_go(spilled, Spill.MEMORY_FULL)
 
-    def _number(self, document: bytes) -> int:
-        """Give a document its arrival number, and to the disk, unless that is far behind."""
-        number = self._next_number
-        self._next_number += 1
-        if self._unstored < _UNSTORED_MAX:
-            self._arrived.append(document)
-            self._unstored += len(document)
-        else:
-            self._store_arrived()
-            self._first_arrived = number + 1
-        return number
-
-    def _store_arrived(self) -> None:
-        if self._arrived and self._worker is not None:
-            self._worker.append(self._first_arrived, self._arrived)
-            self._first_arrived += len(self._arrived)
-            self._arrived = []
-
     def _let_go(self, batch: Batch, reason: Spill) -> None:
         """Memory gives a batch up: to the disk where that has it, else it is lost."""
         if batch.numbers:
             self.spooled += len(batch.documents)
             self._released.append(batch)
             self._order.go_to_disk(batch.documents)
+            if not batch.is_backlog and self._handover is not None:
+                self._handover.forget(batch.numbers)
             return
         self._ledger.spilled[reason] += len(batch.documents)
         if reason is Spill.MEMORY_FULL:
@@ -269,6 +298,8 @@ class Custody:
         if batch.is_backlog:
             self._worker.acknowledge_backlog(numbers)
         else:
+            assert self._handover is not None
+            self._handover.forget(numbers)
             self._worker.acknowledge(numbers)
 
     def _follow(self, batch: Batch, positions: Sequence[int]) -> None:

@@ -51,10 +51,11 @@ _RELOADED = {"log_level", "concurrency"}
 
 
 class Sockets(msgspec.Struct):
-    """The bound sockets the daemon is given."""
+    """The bound sockets the daemon is given, and since when it has them, in epoch seconds."""
 
     udp: socket.socket
     tcp: socket.socket
+    bound_at: float
 
 
 async def run(
@@ -124,7 +125,7 @@ async def run(
         age_max_s=config.age_max_h * 3600,
         sieve=sieve,
     )
-    await _open_spool(config, relay)
+    await _open_spool(config, relay, sockets.bound_at)
     relay.receiver.start()
     foreign = Forwarded()
     proxy = Proxy(
@@ -169,7 +170,7 @@ async def run(
         each.stop()
         await each.finish(_ANSWERS_S)
     await transport.aclose()
-    log.info("Stopped: %s", relay.summary())
+    log.info("Stopped: %s", relay.close())
 
 
 def _reload(
@@ -293,8 +294,10 @@ def _reload_rules(config: Config, desk: SamplingDesk | None) -> None:
     )
 
 
-async def _open_spool(config: Config, relay: Pipeline) -> None:
+async def _open_spool(config: Config, relay: Pipeline, bound_at: float) -> None:
     """Open the spool where one is configured; the kernel keeps datagrams meanwhile.
+
+    Whatever lies in it arrived before `bound_at` (epoch seconds).
 
     Raises:
         ConfigError: the directory cannot be used.
@@ -317,7 +320,7 @@ async def _open_spool(config: Config, relay: Pipeline) -> None:
             return spool, None
 
     spool, dead = await asyncio.to_thread(open_both)
-    relay.attach_spool(spool, dead)
+    relay.attach_spool(spool, dead, bound_at)
     log.info(
         "Spool %s: %d segments found, %d MiB at most",
         config.spool_directory, spool.recovered, config.spool_max_mb,

@@ -73,6 +73,10 @@ class Throttle:
         suppressed, state[2] = int(state[2]), 0.0
         return f" ({suppressed} more like this)" if suppressed else ""
 
+    def suppress(self, cause: str, count: int) -> None:
+        """Count lines of a cause that `allow` has just refused one of, without asking for each."""
+        self._seen[cause][2] += count
+
 
 class _TextFormatter(logging.Formatter):
     """`2006-01-02T15:04:05Z07:00 [Level] message`; a record that `is_plain` is its message."""

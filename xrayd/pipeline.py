@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from xrayd.custody import Custody
+from xrayd.custody import Custody, Found
 from xrayd.logs import Throttle, printable
 from xrayd.net.sockets import add_siblings, ask_receive_buffer, kernel_drops
 from xrayd.net.udp import UdpReceiver, pause_for
@@ -75,7 +75,7 @@ class Pipeline:
         else:
             sieve.attach(self.ledger, self.custody.take)
             hold, read = sieve.take, read_full_head
-        self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusal, read)
+        self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusals, read)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(
@@ -92,11 +92,15 @@ class Pipeline:
         self._is_closed = False
         self.receiver = UdpReceiver(self._udp, self._receive, pause_for(granted), self._is_crowded)
 
-    def attach_spool(self, spool: Spool, dead: DeadLetters | None) -> None:
-        """Write documents to an open spool too, and send what was found in it."""
+    def attach_spool(self, spool: Spool, dead: DeadLetters | None, begun_at: float) -> None:
+        """Write documents to an open spool too, and send what was found in it.
+
+        That came before `begun_at` (epoch seconds).
+        """
         worker = SpoolWorker(spool, dead, self._tell)
         self._worker = worker
-        self.custody.attach(worker, spool.recovered, self.uploader.pump)
+        found = Found(spool.recovered, spool.figures().next_seq, begun_at)
+        self.custody.attach(worker, found, self.uploader.pump)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int) -> bool:
         """Take documents that came over TCP; False where they do not fit, or it is too late."""
@@ -154,8 +158,14 @@ class Pipeline:
         if not await self.custody.close(_CLOSE_S):
             log.error("The spool's disk did not answer in time; its last documents may be lost")
 
-    def summary(self) -> str:
-        """Where every document went, in one line."""
+    def close(self) -> str:
+        """Close the sockets opened beside the caller's; return where every document went."""
+        summary = self._summarise()
+        for sock in self._siblings:
+            sock.close()
+        return summary
+
+    def _summarise(self) -> str:
         ledger = self.ledger
         parts = [
             f"received={ledger.received}",
@@ -247,9 +257,12 @@ class Pipeline:
                 DeadLetter(time.time(), "unprocessed", code, message, trace_id, document)
             )
 
-    def _log_refusal(self, reason: str, datagram: bytes) -> None:
-        suppressed = self._throttle.allow(reason, self._loop.time())
-        if suppressed is not None:
+    def _log_refusals(self, reason: str, datagrams: Sequence[bytes]) -> None:
+        for number, datagram in enumerate(datagrams):
+            suppressed = self._throttle.allow(reason, self._loop.time())
+            if suppressed is None:
+                self._throttle.suppress(reason, len(datagrams) - number - 1)
+                return
             start = printable(datagram.partition(b"\n")[0][:64].decode("latin-1"), 64)
             log.warning(
                 "Datagram refused: %s (%d bytes, begins %s)%s",

@@ -28,32 +28,31 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import httptools
-import msgspec
 from fakes.documents import HEADER, make_document
 from fakes.process import Xrayd, free_port
+from sink import SinkConnection
 
 from xrayd.spool.spool import Spool
 
 SIZE = 1024
 ANSWER_S = 0.02
 NUMBERS = 2_000_000
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n"
-    b'{"UnprocessedTraceSegments":[]}'
-)
 
 
 def template() -> tuple[bytes, bytes]:
-    """What stands before and behind a document's number, which is its id."""
-    document = make_document(id=None, trace_id="1-65a1b2c3-" + "0" * 24, size=SIZE - 24)
+    """What stands before and behind a document's number, which is its id.
+
+    It begins in an hour, so as not to have begun before a restart: those may have to wait.
+    """
+    fields = {"trace_id": "1-65a1b2c3-" + "0" * 24, "start_time": time.time() + 3600}
+    document = make_document(id=None, **fields, size=SIZE - 24)
     return b'{"id":"', b'",' + document.encode()[1:]
 
 
@@ -70,47 +69,20 @@ class Shared:
         self.stop: Synchronized[int] = multiprocessing.Value("b", 0)
         self.port = free_port()
 
+    def take(self, documents: Sequence[str]) -> None:
+        """The endpoint got these."""
+        now = time.monotonic()
+        for document in documents:
+            number = int(document[7:23], 16)
+            self.came_at[number] = self.came_at[number] or now
+            self.came.value += not self.times[number]
+            self.times[number] = min(255, self.times[number] + 1)
+
     def lost(self) -> list[int]:
         return [n for n in range(self.sent.value) if not self.times[n]]
 
     def duplicates(self) -> int:
         return sum(self.times[n] - 1 for n in range(self.sent.value) if self.times[n])
-
-
-class Connection(asyncio.Protocol):
-    """One connection of the endpoint's."""
-
-    def __init__(self, shared: Shared, open_ones: set[asyncio.BaseTransport]) -> None:
-        self._shared, self._open = shared, open_ones
-        self._parser = httptools.HttpRequestParser(self)
-        self._path, self._body = b"", [b""]
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._open.add(transport)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._open.discard(self._transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_url(self, url: bytes) -> None:
-        self._path = url
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        body, self._body = b"".join(self._body), [b""]
-        if self._path == b"/TraceSegments":
-            shared, now = self._shared, time.monotonic()
-            for document in msgspec.json.decode(body)["TraceSegmentDocuments"]:
-                number = int(document[7:23], 16)
-                shared.came_at[number] = shared.came_at[number] or now
-                shared.came.value += not shared.times[number]
-                shared.times[number] = min(255, shared.times[number] + 1)
-        asyncio.get_running_loop().call_later(ANSWER_S, self._transport.write, ANSWER)
 
 
 async def serve(shared: Shared) -> None:
@@ -120,7 +92,7 @@ async def serve(shared: Shared) -> None:
     while not shared.stop.value:
         if shared.is_up.value and server is None:
             server = await loop.create_server(
-                lambda: Connection(shared, open_ones), "127.0.0.1", shared.port
+                lambda: SinkConnection(shared.take, open_ones, ANSWER_S), "127.0.0.1", shared.port
             )
         elif not shared.is_up.value and server is not None:
             server.close()
@@ -216,14 +188,22 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
+def pass_outage(world: World, process: Xrayd, seconds: float) -> tuple[range, float]:
+    """1,000 a second before and in an outage; the numbers sent in it, and when it was over."""
+    shared = world.shared
+    wait(world.send(process, 1000, 2), "before")
+    shared.is_up.value = 0
+    begun = shared.sent.value
+    wait(world.send(process, 1000, seconds), "outage")
+    shared.is_up.value = 1
+    return range(begun, shared.sent.value), time.monotonic()
+
+
 def hold_in_memory(world: World, options: argparse.Namespace) -> str:
     shared = world.shared
     with world.xrayd("-m", "80") as process:
-        wait(world.send(process, 1000, 2), "before")
-        shared.is_up.value = 0
-        wait(world.send(process, 1000, options.outage), "outage")
-        shared.is_up.value = 1
-        up_at, back = time.monotonic(), shared.came.value
+        _, up_at = pass_outage(world, process, options.outage)
+        back = shared.came.value
         world.wait_all(15.0)
         took = time.monotonic() - up_at
         peak = process.peak_rss_mib()
@@ -236,22 +216,16 @@ def hold_in_memory(world: World, options: argparse.Namespace) -> str:
 def hold_in_spool(world: World, options: argparse.Namespace) -> str:
     shared = world.shared
     with world.xrayd("-m", "16", Spool={"Directory": "spool", "MaxMB": 512}) as process:
-        wait(world.send(process, 1000, 2), "before")
-        shared.is_up.value = 0
-        begun = shared.sent.value
-        wait(world.send(process, 1000, options.outage), "outage")
-        shared.is_up.value = 1
-        end = shared.sent.value
-        up_at = time.monotonic()
+        backlog, up_at = pass_outage(world, process, options.outage)
+        begun, end = backlog.start, backlog.stop
         live = world.send(process, 1000, options.outage + 60)
         old = 0
-        while old < end - begun and live.is_alive():
+        while old < len(backlog) and live.is_alive():
             old = sum(map(bool, shared.times[begun:end]))
-            progress(f"backlog: {old:,} of {end - begun:,}")
+            progress(f"backlog: {old:,} of {len(backlog):,}")
             time.sleep(0.25)
-        took = max(shared.came_at[begun:end]) - min(t for t in shared.came_at[begun:end] if t)
-        first = min(t for t in shared.came_at[begun:end] if t)
-        drained_at = max(shared.came_at[begun:end])
+        came_at = [at for at in shared.came_at[begun:end] if at]
+        first, drained_at = min(came_at), max(came_at)
         time.sleep(3.0)
         live.kill()
         live.join()
@@ -264,9 +238,9 @@ def hold_in_spool(world: World, options: argparse.Namespace) -> str:
         drops = process.udp_drops()
     return (
         f"{len(shared.lost())} of {shared.sent.value:,} lost in {options.outage:.0f} s, {drops}"
-        f" dropped by the kernel; first delivery after {first - up_at:.1f} s, {end - begun:,}"
-        f" drained at {(end - begun) / max(took, 1e-3):,.0f}/s, live p99"
-        f" {percentile(waits, 0.99):.2f} s"
+        f" dropped by the kernel; first delivery after {first - up_at:.1f} s,"
+        f" {len(backlog):,} drained at {len(backlog) / max(drained_at - first, 1e-3):,.0f}/s,"
+        f" live p99 {percentile(waits, 0.99):.2f} s"
     )
 
 

@@ -22,21 +22,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import httptools
-import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fakes.documents import HEADER, make_document
 from fakes.process import Xrayd, free_port
+from sink import SinkConnection
 
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n"
-    b'{"UnprocessedTraceSegments":[]}'
-)
 PLACE = b"0123456789abcdef"
 
 
@@ -53,41 +48,17 @@ class Sink:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _SinkConnection(self), "127.0.0.1", 0)
+        open_ones: set[asyncio.BaseTransport] = set()
+        server = await loop.create_server(
+            lambda: SinkConnection(self.take, open_ones), "127.0.0.1", 0
+        )
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await server.serve_forever()
 
-    def take(self, path: bytes, body: bytes) -> None:
-        if path == b"/TraceSegments":
-            documents = msgspec.json.decode(body)["TraceSegmentDocuments"]
-            self.documents += len(documents)
-            self.ids.update(document[7:23] for document in documents)
-
-
-class _SinkConnection(asyncio.Protocol):
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._parser = httptools.HttpRequestParser(self)
-        self._path = b""
-        self._body: list[bytes] = []
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_url(self, url: bytes) -> None:
-        self._path = url
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        self._sink.take(self._path, b"".join(self._body))
-        self._body = []
-        self._transport.write(ANSWER)
+    def take(self, documents: Sequence[str]) -> None:
+        self.documents += len(documents)
+        self.ids.update(document[7:23] for document in documents)
 
 
 def send(port: int, size: int, rate: float, seconds: float, sent: Any, *, train: int) -> None:

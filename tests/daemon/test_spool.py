@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_live_documents_do_not_wait_for_the_backlog(
     fake_xray.up()
     fake_xray.answer(Verdict(delay_s=0.2))
     again = xrayd(config=SPOOL, home=process.home)
-    fresh = make_document()
+    fresh = make_document(start_time=time.time())
     again.send_document(fresh)
     fake_xray.wait_ids(json.loads(fresh)["id"])
     assert len(fake_xray.documents) < 3001
@@ -261,6 +262,35 @@ def test_order_is_kept_by_way_of_the_disk(
     assert (ledger["sent"], ledger["spilled"]) == (380, 0)
     at = {document: position for position, document in enumerate(fake_xray.documents)}
     assert all(at[begun] < at[complete] for begun, complete in pairs)
+
+
+def in_progress(complete: str) -> str:
+    """What was sent of a segment while it was not complete yet."""
+    fields = json.loads(complete)
+    del fields["end_time"]
+    return json.dumps({**fields, "in_progress": True})
+
+
+def test_a_complete_segment_does_not_overtake_one_in_progress_that_a_restart_left_on_disk(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """Nobody knows its id until all before it has been read back; what began later goes ahead."""
+    fake_xray.down()
+    process = xrayd("-m", "3", config=SPOOL)
+    complete = [make_document() for _ in range(100)]
+    process.send_document(*(make_document() for _ in range(2000)))
+    process.send_document(*map(in_progress, complete))
+    final_ledger(process)
+    fake_xray.up()
+    fake_xray.answer(Verdict(delay_s=0.2))
+    again = xrayd("-m", "3", config=SPOOL, home=process.home)
+    late = make_document(start_time=time.time())
+    again.send_document(*complete, late)
+    stored = fake_xray.wait_documents(2201, timeout=60)
+    assert (final_ledger(again)["sent"], len(set(stored))) == (2201, 2201)
+    at = {document: position for position, document in enumerate(stored)}
+    assert all(at[in_progress(one)] < at[one] for one in complete)
+    assert at[late] < at[in_progress(complete[0])]
 
 
 def test_a_complete_segment_does_not_wait_for_one_that_was_given_up(

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.documents import document_id, make_document
+from fakes.documents import document_id
 from fakes.factory import XraydFactory
+from fakes.mounts import fill, tmpfs
 from fakes.process import Xrayd, free_port
 from fakes.xray import FakeXRay
 from oracle import QUICK_EXIT, Account, Oracle, scrape, table
@@ -73,8 +74,21 @@ class Spooled:
             data = b"".join(path.read_bytes() for path in segments(self.directory))
             missing = [document for document in missing if document not in data]
 
-    def restart(self) -> None:
-        """Start again after the process has ended."""
+    def wait_drained(self) -> None:
+        """Wait until nothing is left, neither on disk nor in memory."""
+        self.wait_metric("spooled_documents", lambda value: value == 0.0)
+        self.wait_metric("queued_documents", lambda value: value == 0.0)
+
+    def send_in_parts(self, times: int, count: int) -> None:
+        """Send documents, each part once the one before was read."""
+        for _ in range(times):
+            self.oracle.send(count)
+            self.process.get("/healthz")
+
+    def kill_and_start(self) -> None:
+        """Kill it, and start it again with the endpoint up."""
+        self.process.kill()
+        self.oracle.fake.up()
         self.process.start()
 
     def check_nothing_lost(self, **limits: int) -> Account:
@@ -86,28 +100,25 @@ class Spooled:
         return account
 
 
+def in_outage(
+    xrayd: XraydFactory, fake: FakeXRay, *args: str, seconds: float = 1.0, **options: Any
+) -> Spooled:
+    """A process whose endpoint is down, with so many seconds of traffic in its spool."""
+    fake.down()
+    spooled = Spooled(xrayd, fake, *args, **options)
+    spooled.oracle.stream(seconds)
+    spooled.wait_spooled()
+    return spooled
+
+
 def segments(spool: Path) -> list[Path]:
     return sorted(spool.glob("*.seg"))
 
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Path]:
-    """32 MiB of tmpfs."""
-    path = tmp_path / "mount"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "tmpfs", str(path)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill(path: Path) -> Path:
-    """Use up the file system as somebody else would."""
-    with (path / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return path / "filler"
+    with tmpfs(tmp_path / "mount", 32) as path:
+        yield path
 
 
 @pytest.mark.root
@@ -118,14 +129,11 @@ def test_a_disk_full_of_its_own_data_gives_up_the_oldest_and_drains(
     fake_xray.down()
     spooled = Spooled(xrayd, fake_xray, directory=str(mount / "spool"))
     spooled.oracle.size = 20_000
-    for _ in range(25):
-        spooled.oracle.send(100)
-        spooled.process.get("/healthz")
+    spooled.send_in_parts(25, 100)
     spooled.wait_metric("spooled_documents", lambda value: value > 500)
     fake_xray.up()
     spooled.oracle.check_recovery()
-    spooled.wait_metric("spooled_documents", lambda value: value == 0)
-    spooled.wait_metric("queued_documents", lambda value: value == 0)
+    spooled.wait_drained()
     account = spooled.oracle.close()
     assert account.lost == account.ledger["spilled"] > 500
     assert account.ledger["sent"] + account.ledger["spilled"] == len(spooled.oracle.sent)
@@ -142,9 +150,7 @@ def test_a_disk_that_others_fill_stops_neither_what_comes_nor_what_goes(
     """E-47: 80 batches of backlog drain from a disk on which nothing can be written."""
     fake_xray.down()
     spooled = Spooled(xrayd, fake_xray, directory=str(mount / "spool"))
-    for _ in range(16):
-        spooled.oracle.send(250)
-        spooled.process.get("/healthz")
+    spooled.send_in_parts(16, 250)
     spooled.wait_spooled()
     filler = fill(mount)
     spooled.oracle.send(50)
@@ -247,10 +253,7 @@ def test_a_disk_that_fails_loses_nothing_and_is_taken_up_again(
     fail: Callable[[Xrayd, int], contextlib.AbstractContextManager[None]],
 ) -> None:
     """E-48: what it could not write is in memory, and it writes again when it can."""
-    fake_xray.down()
-    spooled = Spooled(xrayd, fake_xray, "-m", "40")
-    spooled.oracle.stream(1.0)
-    spooled.wait_spooled()
+    spooled = in_outage(xrayd, fake_xray, "-m", "40")
     (file,) = segments(spooled.directory)
     with fail(spooled.process, file.stat().st_size):
         spooled.oracle.stream(0.3)
@@ -261,6 +264,25 @@ def test_a_disk_that_fails_loses_nothing_and_is_taken_up_again(
     assert spooled.process.udp_drops() == 0
     fake_xray.up()
     spooled.oracle.check_recovery()
+    spooled.check_nothing_lost()
+
+
+def test_what_came_while_the_disk_failed_is_written_when_it_works_again(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-48: a kill after the disk's return loses none of what memory held by then."""
+    spooled = in_outage(xrayd, fake_xray, "-m", "40", seconds=0.5)
+    with refusing_writes(spooled.process):
+        late = spooled.oracle.send(100)
+        spooled.wait_metric("spool_degraded", lambda value: value == 1.0)
+        late += spooled.oracle.send(3000)
+        spooled.oracle.stream(1.5)
+    spooled.wait_metric("spool_degraded", lambda value: value == 0.0)
+    spooled.wait_on_disk(late + spooled.oracle.send(100))
+    on_disk = b"".join(path.read_bytes() for path in segments(spooled.directory))
+    places = [on_disk.rindex(document.encode()) for document in spooled.oracle.sent]
+    assert places == sorted(places)
+    spooled.kill_and_start()
     spooled.check_nothing_lost()
 
 
@@ -275,6 +297,19 @@ def test_a_slow_disk_is_not_waited_for(xrayd: XraydFactory, fake_xray: FakeXRay)
     spooled.oracle.check_recovery()
     account = spooled.check_nothing_lost()
     assert account.ledger["received"] > 15_000
+
+
+@pytest.mark.root
+def test_a_disk_that_is_far_behind_catches_up(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    """E-56: it stands still for seconds, and more arrives than may wait for it."""
+    spooled = in_outage(xrayd, fake_xray, "-m", "80")
+    with tampering(spooled.process, "fdatasync:delay_exit=4000000"):
+        spooled.oracle.size = 5000
+        spooled.oracle.stream(3.0, 1500.0)
+    assert spooled.process.udp_drops() == 0
+    spooled.wait_on_disk(spooled.oracle.sent)
+    spooled.kill_and_start()
+    spooled.check_nothing_lost()
 
 
 def remove(spool: Path) -> None:
@@ -300,10 +335,7 @@ def test_a_spool_that_others_meddle_with_is_begun_anew(
     xrayd: XraydFactory, fake_xray: FakeXRay, tamper: Callable[[Path], None]
 ) -> None:
     """E-49: memory has it all, and what comes after survives a kill."""
-    fake_xray.down()
-    spooled = Spooled(xrayd, fake_xray, "-m", "40")
-    spooled.oracle.stream(1.0)
-    spooled.wait_spooled()
+    spooled = in_outage(xrayd, fake_xray, "-m", "40")
     tamper(spooled.directory)
     spooled.oracle.stream(2.0)
     spooled.wait_metric("spool_degraded", lambda value: value == 0.0)
@@ -313,9 +345,7 @@ def test_a_spool_that_others_meddle_with_is_begun_anew(
     spooled.oracle.wait_all()
     fake_xray.down()
     spooled.wait_on_disk(spooled.oracle.send(200))
-    spooled.process.kill()
-    fake_xray.up()
-    spooled.restart()
+    spooled.kill_and_start()
     spooled.check_nothing_lost(duplicates_max=400)
 
 
@@ -328,9 +358,7 @@ def test_a_disk_that_turns_read_only_still_drains(xrayd: XraydFactory, fake_xray
     """E-49: most of it is on disk only; nothing can be changed there any more."""
     fake_xray.down()
     spooled = Spooled(xrayd, fake_xray)
-    for _ in range(10):
-        spooled.oracle.send(1000)
-        spooled.process.get("/healthz")
+    spooled.send_in_parts(10, 1000)
     spooled.wait_spooled()
     assert spooled.metric("spooled_documents") > 5000
     read_only = [f"{call}:error=EROFS" for call in CHANGES]
@@ -386,15 +414,12 @@ def test_damage_costs_the_records_it_hit(
     xrayd: XraydFactory, fake_xray: FakeXRay, damage: Callable[[Path, random.Random], int]
 ) -> None:
     """E-50 … E-52: the process starts, sends the rest, and nothing that nobody sent."""
-    fake_xray.down()
-    spooled = Spooled(xrayd, fake_xray)
-    spooled.oracle.stream(2.0)
-    spooled.wait_spooled()
+    spooled = in_outage(xrayd, fake_xray, seconds=2.0)
     spooled.process.kill()
     seed = random.randrange(2**32)
     most = damage(segments(spooled.directory)[-1], random.Random(seed))
     fake_xray.up()
-    spooled.restart()
+    spooled.process.start()
     spooled.oracle.check_recovery()
     sent = set(spooled.oracle.sent)
     fake_xray.wait_for(lambda: len(set(fake_xray.documents)) >= len(sent) - most)
@@ -424,7 +449,7 @@ def test_a_file_of_another_version_is_kept_and_does_not_stop_the_rest(
     data[4] += 1  # the version stands behind the four bytes of the magic
     strange.write_bytes(data)
     fake_xray.up()
-    spooled.restart()
+    spooled.process.start()
     spooled.check_nothing_lost()
     kept = [path.read_bytes() for path in (spooled.directory / "quarantine").iterdir()]
     assert bytes(data) in kept
@@ -449,7 +474,7 @@ def test_a_spool_of_the_first_version_is_read(xrayd: XraydFactory, fake_xray: Fa
 def kill_and_restart(spooled: Spooled, killed_at: list[float]) -> None:
     killed_at.append(time.monotonic())
     spooled.process.kill()
-    spooled.restart()
+    spooled.process.start()
 
 
 def kill_at_random(spooled: Spooled, fake: FakeXRay, times: int) -> None:
@@ -468,8 +493,7 @@ def kill_at_random(spooled: Spooled, fake: FakeXRay, times: int) -> None:
         kill_and_restart(spooled, killed_at)
         fake.up()
     oracle.check_recovery()
-    spooled.wait_metric("spooled_documents", lambda value: value == 0.0)
-    spooled.wait_metric("queued_documents", lambda value: value == 0.0)
+    spooled.wait_drained()
     spooled.process.sigterm()
     assert spooled.process.wait(30) == 0
     stored = fake.documents
@@ -537,13 +561,9 @@ def test_many_documents_survive_a_kill_with_a_hung_endpoint(
     """E-33 in bulk: far more than memory holds, then a kill, then all of it."""
     fake_xray.down()
     spooled = Spooled(xrayd, fake_xray)
-    for _ in range(20):
-        spooled.oracle.sent += (documents := [make_document(size=5000) for _ in range(100)])
-        spooled.process.send_document(*documents)
-        spooled.process.get("/healthz")
+    spooled.oracle.size = 5000
+    spooled.send_in_parts(20, 100)
     spooled.wait_spooled()
-    spooled.process.kill()
-    fake_xray.up()
-    spooled.restart()
+    spooled.kill_and_start()
     spooled.oracle.check_recovery()
     spooled.check_nothing_lost()

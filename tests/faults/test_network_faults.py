@@ -18,6 +18,7 @@ from fakes.documents import HEADER
 from fakes.factory import XraydFactory
 from fakes.verdict import Verdict
 from fakes.xray import TRACE_SEGMENTS, FakeXRay
+from groups import Group, own_group
 from oracle import QUICK_EXIT, Oracle
 
 pytestmark = pytest.mark.root
@@ -151,37 +152,9 @@ def test_names_may_fail_or_move(xrayd: XraydFactory, tmp_path: Path, fault: str)
 
 
 @pytest.fixture
-def memory_group() -> Iterator[Path]:
-    """A cgroup v1 memory group, or a v2 one; its limit is the test's to write."""
-    base = Path("/sys/fs/cgroup/memory")
-    base = base if base.is_dir() else Path("/sys/fs/cgroup")
-    group = base / f"xrayd-test-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        pytest.skip(f"no cgroup of our own: {error}")
-    try:
+def memory_group() -> Iterator[Group]:
+    with own_group("memory") as group:
         yield group
-    finally:
-        for pid in (group / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                (base / "cgroup.procs").write_text(pid)
-        group.rmdir()
-
-
-def set_limit(group: Path, limit: int) -> None:
-    names = ("memory.max", "memory.limit_in_bytes")
-    name = next((n for n in names if (group / n).exists()), None)
-    if name is None:
-        pytest.skip("the cgroup has no memory controller")
-    (group / name).write_text(str(limit))
-
-
-def inside(group: Path) -> list[str]:
-    return [
-        "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh",
-        sys.executable, "-m", "xrayd",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -189,11 +162,11 @@ def inside(group: Path) -> list[str]:
 )
 @pytest.mark.parametrize("hung", [False, True], ids=["well", "hung"])
 def test_a_container_of_64_mib_is_enough(
-    xrayd: XraydFactory, fake_xray: FakeXRay, memory_group: Path, hung: bool, seconds: float
+    xrayd: XraydFactory, fake_xray: FakeXRay, memory_group: Group, hung: bool, seconds: float
 ) -> None:
     """A thousand segments a second; under 60 MiB, the endpoint hung or not."""
-    set_limit(memory_group, 64 * MIB)
-    oracle = Oracle(xrayd(command=inside(memory_group), config=QUICK_EXIT), fake_xray)
+    memory_group.limit_memory(64 * MIB)
+    oracle = Oracle(xrayd(command=memory_group.command(), config=QUICK_EXIT), fake_xray)
     if hung:
         fake_xray.answer(Verdict(hang=True, stored=False))
     oracle.stream(seconds, 1000.0)
@@ -204,12 +177,12 @@ def test_a_container_of_64_mib_is_enough(
 
 
 def test_a_container_of_96_mib_survives_the_largest_datagrams(
-    xrayd: XraydFactory, fake_xray: FakeXRay, memory_group: Path
+    xrayd: XraydFactory, fake_xray: FakeXRay, memory_group: Group
 ) -> None:
     """E-54: not killed for its memory, whatever comes."""
-    set_limit(memory_group, 96 * MIB)
+    memory_group.limit_memory(96 * MIB)
     fake_xray.answer(Verdict(hang=True, stored=False))
-    process = xrayd(command=inside(memory_group), config=QUICK_EXIT)
+    process = xrayd(command=memory_group.command(), config=QUICK_EXIT)
     for _ in range(40):
         process.send(*[HEADER + b"x" * 65_000] * 100)
         process.get("/healthz")

@@ -60,6 +60,7 @@ def in_turn(*statuses: int) -> Reply:
 OUTAGES = {
     "E-01 refused": Outage(lambda: None),
     "E-02 5xx": Outage(lambda: in_turn(500, 502, 503, 504)),
+    "E-02 400 of a proxy": Outage(lambda: Verdict(status=400, body=b"<html>Bad Request</html>")),
     "E-02 408 and 407": Outage(lambda: in_turn(408, 407)),
     "E-03 throttled": Outage(lambda: Verdict(status=429, error="ThrottledException"), per_s=1.0),
     "E-05 hang": Outage(lambda: Verdict(hang=True, stored=False)),

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xrayd.errors import DatagramError
-from xrayd.relay.datagram import Refusal, split
+from xrayd.relay.datagram import Refusal, find_noise, split
+
+NOISE = [b"", b"junk", b"junk\n{}", b"\x00{}\n{}", b"[1]\n{}", b"\xff\xfe\n"]
 
 
 def verdict(datagram: bytes) -> bytes | str:
@@ -101,3 +103,14 @@ headers = st.dictionaries(
 def test_any_datagram_gets_the_contracts_verdict(header: bytes, line: bytes, body: bytes) -> None:
     datagram = header + line + body
     assert verdict(datagram) == expected(datagram)
+
+
+@given(st.one_of(st.binary(max_size=40), st.sampled_from(NOISE)))
+def test_noise_is_refused_for_the_reason_it_would_be_refused_for_anyway(datagram: bytes) -> None:
+    noise = find_noise(datagram)
+    assert noise is None or verdict(datagram) == noise
+
+
+@pytest.mark.parametrize("datagram", NOISE)
+def test_noise_is_told_by_its_first_byte(datagram: bytes) -> None:
+    assert find_noise(datagram) is not None

@@ -37,11 +37,39 @@ def test_several_in_progress_go_one_after_the_other() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    order = Order(100)
+    order = Order(1000)
     assert order.place("a", entry("a", 0, in_progress=True)) is Place.GO
     places = [order.place("a", entry("a", n, in_progress=False)) for n in range(50)]
     assert set(places) == {Place.WAIT, Place.NO_ROOM}
-    assert order.bytes_held <= 100
+    for n in range(50):
+        order.place(f"b{n}", entry(f"b{n}", n, in_progress=True))
+        order.place(f"c{n}", entry(f"c{n}", n, in_progress=False), is_in_doubt=True)
+    assert order.bytes_held <= 1000
+    assert len(order.ids) <= 3
+
+
+def test_a_document_in_doubt_waits_until_all_that_the_disk_had_was_seen() -> None:
+    order = Order(10_000)
+    one, other = entry("a", 1, in_progress=False), entry("b", 2, in_progress=False)
+    assert order.place("a", one, is_in_doubt=True) is Place.WAIT
+    assert order.place("b", other, is_in_doubt=True) is Place.WAIT
+    back = entry("a", 77, in_progress=True, backlog=True)
+    assert list(order.come_back(Head(id="a", in_progress=True), back)) == [back]
+    assert list(order.end_doubt()) == [other]
+    assert list(order.let_go(back.document)) == [one]
+    assert not order.ids
+    assert order.documents == order.bytes_held == 0
+
+
+def test_a_document_in_doubt_waits_for_the_second_in_progress_too() -> None:
+    order = Order(10_000)
+    last = entry("a", 1, in_progress=False)
+    order.place("a", last, is_in_doubt=True)
+    backs = [entry("a", n, in_progress=True, backlog=True) for n in (77, 78)]
+    for back in backs:
+        assert list(order.come_back(Head(id="a", in_progress=True), back)) == [back]
+        assert not list(order.let_go(back.document))
+    assert list(order.end_doubt()) == [last]
 
 
 def test_a_complete_document_waits_for_one_in_progress_that_only_the_disk_has() -> None:

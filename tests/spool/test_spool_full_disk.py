@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from fakes.mounts import fill, tmpfs
 
 from xrayd.spool.report import Degraded, EvictionReason, SpoolUnavailableError
 from xrayd.spool.spool import Spool
@@ -17,23 +18,8 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def mount(tmp_path):
-    """16 MiB of tmpfs."""
-    path = tmp_path / "mount"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(path)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def fill_the_rest(path) -> None:
-    with (path / "filler").open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(bytes(4096))
-            except OSError:
-                return
+    with tmpfs(tmp_path / "mount", 16) as path:
+        yield path
 
 
 def drain(spool) -> int:
@@ -64,7 +50,7 @@ def test_filled_by_others_it_refuses_and_still_drains_80_batches_of_80(mount, fl
     spool = Spool.open(mount / "spool", now=NOW, free_bytes_min=floor)
     for _ in range(80):
         spool.append(DOCUMENTS, NOW)
-    fill_the_rest(mount)
+    fill(mount)
     with pytest.raises(SpoolUnavailableError) as refused:
         spool.append(DOCUMENTS * 100, NOW + 1)
     assert refused.value.reason in {Degraded.DISK_FULL, Degraded.DISK_LOW}
@@ -85,7 +71,7 @@ def test_started_on_a_full_disk_it_drains_and_comes_back(mount):
     spool.append(DOCUMENTS, NOW)
     spool.close(NOW)
     (mount / "spool" / "cursor").unlink()
-    fill_the_rest(mount)
+    fill(mount)
     spool = Spool.open(mount / "spool", now=NOW)
     assert spool.recovered == 50
     assert spool.acknowledge(range(1, 11)) == 10

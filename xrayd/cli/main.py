@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 from xrayd import __version__
@@ -92,6 +93,7 @@ def _run_daemon(line: CommandLine) -> int:
         config.tcp_address, socket.SOCK_STREAM, "Socket.TCPAddress"
     )
     # From here on the kernel keeps datagrams while the rest is imported.
+    bound_at = time.time()
     from xrayd import daemon, lifecycle, logs  # noqa: PLC0415
 
     writer = logs.open_log(
@@ -103,7 +105,7 @@ def _run_daemon(line: CommandLine) -> int:
         lifecycle.run_loop(
             daemon.run(
                 config,
-                daemon.Sockets(udp, tcp),
+                daemon.Sockets(udp, tcp, bound_at),
                 writer,
                 load_again=lambda: load(line.values, os.environ, line.config_path).config,
             )

@@ -125,7 +125,7 @@ async def run_dev(settings: DevSettings) -> None:
         await server.finish(_ANSWERS_S)
     await endpoint.close()
     store.close()
-    log.info("Stopped: %s", relay.summary())
+    log.info("Stopped: %s", relay.close())
 
 
 def _short(path: str) -> str:

@@ -75,6 +75,7 @@ class Buffer:
         self._retries: list[tuple[float, int, Batch]] = []
         self._pushes = 0
         self.on_settled: Callable[[Batch, Sequence[int]], None] | None = None
+        self._aside = 0
         self.bytes_held = 0
         self.queued = 0
         self.in_flight = 0
@@ -141,6 +142,12 @@ class Buffer:
         self._backlog.append(batch)
         self.bytes_held += size
         self.queued += len(documents)
+
+    def set_aside(self, size: int) -> Sequence[Batch]:
+        """So many bytes of the budget are in use elsewhere now; return what is given up for it."""
+        self.bytes_held += size - self._aside
+        self._aside = size
+        return self._make_room(0)
 
     def has_room(self, size: int) -> bool:
         """Whether `size` bytes fit without giving anything up."""

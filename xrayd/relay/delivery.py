@@ -40,6 +40,7 @@ class _PutAnswer(msgspec.Struct, rename="pascal"):
 
 
 _decode_put_answer = msgspec.json.Decoder(_PutAnswer).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EMPTY_ANSWERS = (b'{"UnprocessedTraceSegments":[]}', b"{}")
 
 # Error words after which new credentials may help, or the operator's change of a policy.
@@ -95,7 +96,8 @@ def judge(answer: Answer) -> tuple[Verdict, list[Unprocessed]]:
             return Verdict.THROTTLED, []
         if status != 400 or any(word in text for word in _CREDENTIAL_WORDS):
             return Verdict.REFRESH, []
-        return Verdict.SPLIT, []
+        # X-Ray says what it minds, in JSON. What stands between us and it blames no document.
+        return Verdict.SPLIT if answer.error_type or _is_object(answer.body) else Verdict.RETRY, []
     if status == 413:
         return Verdict.SPLIT, []
     if status == 429:
@@ -110,6 +112,14 @@ def _judge_success(body: bytes) -> tuple[Verdict, list[Unprocessed]]:
         return Verdict.SENT, _decode_put_answer(body).unprocessed_trace_segments or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Verdict.UNREADABLE, []
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def is_permanent(code: str | None) -> bool:

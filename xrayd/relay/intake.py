@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from xrayd.errors import DatagramError
 from xrayd.relay.buffer import BATCH_OVERHEAD, DOCUMENT_OVERHEAD, Buffer
-from xrayd.relay.datagram import split
+from xrayd.relay.datagram import find_noise, split
 from xrayd.relay.ledger import Ledger
 from xrayd.relay.segment import Head, Kind, kind_of, read_head
 
@@ -18,7 +19,7 @@ class Intake:
         ledger: where everything is counted.
         buffer: asked whether there is room.
         hold: takes an accepted document, with what could be read of it, at a monotonic time.
-        on_refusal: told the reason and the datagram, for a log line.
+        on_refusal: told a reason and the datagrams refused for it, for a log line.
         read: reads a document.
     """
 
@@ -27,7 +28,7 @@ class Intake:
         ledger: Ledger,
         buffer: Buffer,
         hold: Callable[[bytes, Head | None, float], None],
-        on_refusal: Callable[[str, bytes], None],
+        on_refusal: Callable[[str, Sequence[bytes]], None],
         read: Callable[[bytes], Head | None] = read_head,
     ) -> None:
         self._ledger = ledger
@@ -56,13 +57,8 @@ class Intake:
             hold(document, head, now)
         if segments:
             self._ledger.kinds[Kind.SEGMENT] += segments
-        take = self._take
-        for datagram in others:
-            try:
-                take(split(datagram), now)
-            except DatagramError as error:
-                self._ledger.rejected[error.reason] += 1
-                self._on_refusal(error.reason, datagram)
+        if others:
+            self._take_unusual(others, now)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int, now: float) -> bool:
         """Take documents posted over TCP, all of them, or none where they do not fit.
@@ -78,6 +74,22 @@ class Intake:
         for document in documents:
             self._take(document, now)
         return True
+
+    def _take_unusual(self, datagrams: Sequence[bytes], now: float) -> None:
+        take = self._take
+        refused: defaultdict[str, list[bytes]] = defaultdict(list)
+        for datagram in datagrams:
+            reason: str | None = find_noise(datagram)
+            if reason is None:
+                try:
+                    take(split(datagram), now)
+                    continue
+                except DatagramError as error:
+                    reason = error.reason
+            refused[reason].append(datagram)
+        for reason, of_a_kind in refused.items():
+            self._ledger.rejected[reason] += len(of_a_kind)
+            self._on_refusal(reason, of_a_kind)
 
     def _take(self, document: bytes, now: float) -> None:
         head = self._read(document)

@@ -2,12 +2,12 @@
 
 A complete document replaces the one in progress (AWS X-Ray Developer Guide, "in_progress"), so one
 that is tried again must not arrive after it. While a document in progress is on its way, or on
-disk only, those of the same id that follow wait.
+disk only, those of the same id that follow wait. After a restart nobody knows yet which ids the
+disk has: a document that may follow one of them is in doubt, and waits until it is known.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
@@ -17,6 +17,9 @@ from xrayd.relay.segment import Head, read_head
 
 # Ids watched at once. Beyond it order is no longer kept, which X-Ray forgives.
 _IDS_MAX = 50_000
+# What an id costs, and what a document that waits costs beside its bytes, as measured.
+_ID_COST = 360
+_WAITING_COST = 110
 
 
 class Place(Enum):
@@ -42,12 +45,19 @@ class Waiting(msgspec.Struct, gc=False):
 class Line(msgspec.Struct):
     """The documents of one id that wait, and those in progress that are waited for.
 
-    Of the latter one may be on its way, and `on_disk` are on disk only.
+    Of the latter one may be on its way, `on_disk` are on disk only, and where it `is_in_doubt` the
+    disk may have others.
     """
 
     is_on_its_way: bool = False
+    is_in_doubt: bool = False
     on_disk: int = 0
-    behind: deque[Waiting] = msgspec.field(default_factory=deque)
+    behind: list[Waiting] = msgspec.field(default_factory=list)
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether what arrived may not go before something the disk has, or may have."""
+        return self.on_disk > 0 or self.is_in_doubt
 
 
 class Order:
@@ -56,7 +66,7 @@ class Order:
     `ids` has those documents' ids.
 
     Args:
-        bytes_max: of documents that wait; more than that do not.
+        bytes_max: of memory for all this; what there is no room for does not wait.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -65,14 +75,20 @@ class Order:
         self.documents = 0
         self.bytes_held = 0
 
-    def place(self, segment_id: str, entry: Waiting) -> Place:
-        """Find out what is to happen to a document that arrives."""
+    def place(self, segment_id: str, entry: Waiting, *, is_in_doubt: bool = False) -> Place:
+        """Find out what is to happen to a document that arrives.
+
+        It `is_in_doubt` where the disk may have one in progress that nobody has seen yet.
+        """
         line = self.ids.get(segment_id)
-        if line is None:
+        if line is None and not is_in_doubt:
             self._begin(segment_id, entry)
             return Place.GO
-        if self.bytes_held + len(entry.document) > self._bytes_max:
+        size = len(entry.document) + _WAITING_COST + (_ID_COST if line is None else 0)
+        if self.bytes_held + size > self._bytes_max:
             return Place.NO_ROOM
+        if line is None:
+            line = self._add(segment_id, Line(is_in_doubt=True))
         self._keep(line, entry, len(line.behind))
         return Place.WAIT
 
@@ -114,6 +130,15 @@ class Order:
                 free += [] if line.is_on_its_way else self._advance(segment_id, line)
         return free
 
+    def end_doubt(self) -> Sequence[Waiting]:
+        """All that the disk had has been seen; return those that waited for no more than that."""
+        free: list[Waiting] = []
+        for segment_id, line in list(self.ids.items()):
+            if line.is_in_doubt:
+                line.is_in_doubt = False
+                free += [] if line.is_on_its_way else self._advance(segment_id, line)
+        return free
+
     def clear(self) -> Sequence[Waiting]:
         """Forget everything; return all that waited."""
         entries = [entry for line in self.ids.values() for entry in line.behind]
@@ -122,23 +147,29 @@ class Order:
         return entries
 
     def _begin(self, segment_id: str, entry: Waiting) -> None:
-        if entry.is_unfinished and len(self.ids) < _IDS_MAX:
-            self.ids[segment_id] = Line(is_on_its_way=True)
+        has_room = len(self.ids) < _IDS_MAX and self.bytes_held + _ID_COST <= self._bytes_max
+        if entry.is_unfinished and has_room:
+            self._add(segment_id, Line(is_on_its_way=True))
+
+    def _add(self, segment_id: str, line: Line) -> Line:
+        self.ids[segment_id] = line
+        self.bytes_held += _ID_COST
+        return line
 
     def _keep(self, line: Line, entry: Waiting, position: int) -> None:
         line.behind.insert(position, entry)
         self.documents += 1
-        self.bytes_held += len(entry.document)
+        self.bytes_held += len(entry.document) + _WAITING_COST
 
     def _advance(self, segment_id: str, line: Line) -> Iterator[Waiting]:
         """Yield who may go, up to the next one in progress or what is still on disk."""
-        while line.behind and (not line.on_disk or line.behind[0].is_backlog):
-            entry = line.behind.popleft()
+        while line.behind and (not line.waits_for_disk or line.behind[0].is_backlog):
+            entry = line.behind.pop(0)
             self.documents -= 1
-            self.bytes_held -= len(entry.document)
+            self.bytes_held -= len(entry.document) + _WAITING_COST
             line.is_on_its_way = entry.is_unfinished
             yield entry
             if line.is_on_its_way:
                 return
-        if not line.behind and not line.on_disk:
-            self.ids.pop(segment_id, None)
+        if not line.behind and not line.on_disk and self.ids.pop(segment_id, None) is not None:
+            self.bytes_held -= _ID_COST

@@ -35,7 +35,13 @@ class Head(msgspec.Struct, gc=False):
 # surrogateescape turns each undecodable byte into one of these.
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
+
+class _Start(msgspec.Struct, gc=False):
+    start_time: float | None = None
+
+
 _decode_head = msgspec.json.Decoder(Head).decode
+_decode_start = msgspec.json.Decoder(_Start).decode
 
 # AWS's OpenTelemetry distributions write base64 OTLP behind these words: sampled traces, traces
 # not sampled, traces, metrics.
@@ -51,6 +57,14 @@ def read_head(document: bytes) -> Head | None:
     """Decode the fields the relay knows, or None where the document cannot be read."""
     try:
         return _decode_head(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_start(document: bytes) -> float | None:
+    """When a document's segment began, in epoch seconds by its sender's clock; None if not said."""
+    try:
+        return _decode_start(document).start_time
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import msgspec
 
-from xrayd.relay.ledger import Ledger
+from xrayd.relay.ledger import ConnectionErrors, Ledger
 
 RECORDS_MAX = 30
 RECORDS_PER_CALL = 10
 
-
-class _Totals(msgspec.Struct, frozen=True):
-    received: int = 0
-    sent: int = 0
-    spillover: int = 0
-    rejected: int = 0
-    timeout: int = 0
-    refused: int = 0
-    http_4xx: int = 0
-    http_5xx: int = 0
-    unknown_host: int = 0
-    other: int = 0
+# The members of BackendConnectionErrors (botocore model).
+_ERROR_NAMES = {
+    "timeout": "TimeoutCount",
+    "refused": "ConnectionRefusedCount",
+    "http_4xx": "HTTPCode4XXCount",
+    "http_5xx": "HTTPCode5XXCount",
+    "unknown_host": "UnknownHostCount",
+    "other": "OtherCount",
+}
 
 
-def _totals(ledger: Ledger) -> _Totals:
-    errors = ledger.connection_errors
-    return _Totals(
-        received=ledger.received,
-        sent=ledger.sent,
-        spillover=ledger.spilled.total() + ledger.expired,
-        rejected=ledger.rejected.total() + ledger.unprocessed.total(),
-        timeout=errors.timeout,
-        refused=errors.refused,
-        http_4xx=errors.http_4xx,
-        http_5xx=errors.http_5xx,
-        unknown_host=errors.unknown_host,
-        other=errors.other,
-    )
+def _segment_counts(ledger: Ledger) -> dict[str, int]:
+    return {
+        "SegmentsReceivedCount": ledger.received,
+        "SegmentsSentCount": ledger.sent,
+        "SegmentsSpilloverCount": ledger.spilled.total() + ledger.expired,
+        "SegmentsRejectedCount": ledger.rejected.total() + ledger.unprocessed.total(),
+    }
+
+
+def _error_counts(errors: ConnectionErrors) -> dict[str, int]:
+    return {name: getattr(errors, kind) for kind, name in _ERROR_NAMES.items()}
+
+
+def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    return {name: count - before.get(name, 0) for name, count in now.items()}
 
 
 class TelemetryRecords:
@@ -54,32 +53,24 @@ class TelemetryRecords:
             "Hostname": hostname,
             "ResourceARN": resource_arn,
         }
-        self._before = _Totals()
+        self._segments: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
         self._queue: deque[dict[str, object]] = deque(maxlen=RECORDS_MAX)
 
     def cut(self, ledger: Ledger, epoch_s: float) -> bool:
         """Queue a record of what happened since the last; nothing before the first datagram."""
-        now, before = _totals(ledger), self._before
-        if now.received == 0:
+        if ledger.received == 0:
             return False
-        self._before = now
+        segments = _segment_counts(ledger)
+        errors = _error_counts(ledger.connection_errors)
         self._queue.append(
             {
                 "Timestamp": epoch_s,
-                "SegmentsReceivedCount": now.received - before.received,
-                "SegmentsSentCount": now.sent - before.sent,
-                "SegmentsSpilloverCount": now.spillover - before.spillover,
-                "SegmentsRejectedCount": now.rejected - before.rejected,
-                "BackendConnectionErrors": {
-                    "TimeoutCount": now.timeout - before.timeout,
-                    "ConnectionRefusedCount": now.refused - before.refused,
-                    "HTTPCode4XXCount": now.http_4xx - before.http_4xx,
-                    "HTTPCode5XXCount": now.http_5xx - before.http_5xx,
-                    "UnknownHostCount": now.unknown_host - before.unknown_host,
-                    "OtherCount": now.other - before.other,
-                },
+                **_since(self._segments, segments),
+                "BackendConnectionErrors": _since(self._errors, errors),
             }
         )
+        self._segments, self._errors = segments, errors
         return True
 
     def next_body(self) -> bytes | None:

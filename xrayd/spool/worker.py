@@ -19,19 +19,25 @@ import msgspec
 
 from xrayd.spool.dead import DeadLetter, DeadLetters
 from xrayd.spool.report import Figures, Record, SpoolUnavailableError
-from xrayd.spool.seqset import SeqSet
+from xrayd.spool.seqset import SeqSet, ranges_of
 from xrayd.spool.spool import Spool
 
 _SYNC_S = 0.1
 _COMMANDS_AT_ONCE = 256
 _DEFERRED_S = 5.0
 _SHOW_S = 0.3
+_BREAKS_MAX = 10_000
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """One `append` has been dealt with: so many bytes of documents need no memory for it now."""
+    """One `append` has been dealt with: `size` is the bytes of its documents.
 
+    Where the disk could not take them, none of them `is_written`.
+    """
+
+    numbers: Sequence[int]
     size: int
+    is_written: bool
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -92,9 +98,9 @@ class SpoolWorker:
 
     # Commands: called on the event loop, never waiting.
 
-    def append(self, first_number: int, documents: Sequence[bytes]) -> None:
-        """Put documents on disk, numbered from `first_number` on."""
-        self._commands.put(lambda: self._append(first_number, documents))
+    def append(self, numbers: Sequence[int], documents: Sequence[bytes]) -> None:
+        """Put documents on disk, with their arrival numbers, which rise; `Stored` tells of it."""
+        self._commands.put(lambda: self._append(numbers, documents))
 
     def acknowledge(self, numbers: Iterable[int]) -> None:
         """Documents that came over the wire and have their outcome."""
@@ -155,21 +161,29 @@ class SpoolWorker:
                 if time.monotonic() >= next_sync:
                     break
 
-    def _append(self, first: int, documents: Sequence[bytes]) -> None:
+    def _append(self, numbers: Sequence[int], documents: Sequence[bytes]) -> None:
         try:
             seqs = self._spool.append(documents, time.time())
         except SpoolUnavailableError:
             seqs = range(0)
-        if seqs:
-            begin, stop, seq = self._written[-1] if self._written else (0, 0, 0)
-            if stop == first and seq + first - begin == seqs.start:
-                self._written[-1] = (begin, first + len(documents), seq)
-            else:
-                self._written.append((first, first + len(documents), seqs.start))
-                self._firsts.append(first)
-                # Each break is an outage of the disk; only the latest can concern memory.
-                del self._written[:-1000], self._firsts[:-1000]
-        self._tell(Stored(sum(map(len, documents))))
+        seq = seqs.start
+        for run in ranges_of(numbers) if seqs else ():
+            self._note_written(run, seq)
+            seq += len(run)
+        self._tell(Stored(numbers, sum(map(len, documents)), is_written=bool(seqs)))
+
+    def _note_written(self, numbers: range, seq: int) -> None:
+        """Note that documents have sequence numbers from `seq` on."""
+        begin, stop, first_seq = self._written[-1] if self._written else (0, 0, 0)
+        if stop == numbers.start and first_seq + stop - begin == seq:
+            self._written[-1] = (begin, numbers.stop, first_seq)
+            return
+        # Nearly always at the end: what failed to be written comes before what arrives next.
+        at = bisect_right(self._firsts, numbers.start)
+        self._firsts.insert(at, numbers.start)
+        self._written.insert(at, (numbers.start, numbers.stop, seq))
+        # Each break is an outage of the disk; only the latest can concern memory.
+        del self._written[:-_BREAKS_MAX], self._firsts[:-_BREAKS_MAX]
 
     def _seqs_of(self, numbers: Iterable[int]) -> list[int]:
         """Sequence numbers of documents; those that never reached the disk are left out."""

@@ -1,0 +1,100 @@
+"""What is on its way to the disk: numbered on arrival, handed over, and again where that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from xrayd.spool.worker import SpoolWorker, Stored
+
+# Documents that the thread has yet to write, in bytes; what comes meanwhile is handed over later.
+_UNSTORED_MAX = 8 * 1024 * 1024
+# What is handed over at once of that which came too early: at most so many documents.
+_LATE_MAX = 1000
+# Documents remembered until they are on disk. The table costs a hundred bytes for each; of what
+# comes while a disk has failed for longer, the rest stays in memory only.
+_LACKING_MAX = 100_000
+
+
+class Handover:
+    """Hands documents to the spool's thread in the order of their arrival.
+
+    While the disk takes nothing, or is far behind, documents wait here (memory has them all the
+    same) and are handed over when it works again; so the spool's order stays that of arrival.
+
+    Args:
+        worker: the spool's thread.
+    """
+
+    def __init__(self, worker: SpoolWorker) -> None:
+        self._worker = worker
+        self._next_number = 1
+        self._first_arrived = self._last_handed = 0
+        self._arrived: list[bytes] = []
+        self._unstored = 0  # bytes that the thread has, and those that have arrived
+        self._lacking: dict[int, bytes] = {}
+        self.is_behind = False
+
+    def number(self, document: bytes) -> int:
+        """Give a document its arrival number; `hand_over` must follow."""
+        number = self._next_number
+        self._next_number += 1
+        if len(self._lacking) < _LACKING_MAX:
+            self._lacking[number] = document
+        if self.is_behind:
+            return number
+        if self._unstored >= _UNSTORED_MAX:
+            self.hand_over()
+            self.is_behind = True
+            return number
+        if not self._arrived:
+            self._first_arrived = number
+        self._arrived.append(document)
+        self._unstored += len(document)
+        return number
+
+    def hand_over(self) -> None:
+        """Let the thread write what has arrived since the last time."""
+        if self._arrived:
+            first = self._first_arrived
+            numbers = range(first, first + len(self._arrived))
+            self._last_handed = numbers[-1]
+            self._worker.append(numbers, self._arrived)
+            self._arrived = []
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Memory has let go of documents: what the disk has of them now is all it will get."""
+        for number in numbers:
+            self._lacking.pop(number, None)
+
+    def note(self, event: Stored) -> None:
+        """The thread has dealt with what it was handed."""
+        self._unstored -= event.size
+        if event.is_written:
+            self.forget(event.numbers)
+            if self.is_behind:
+                self.catch_up()
+        else:
+            self.is_behind = True
+
+    def catch_up(self) -> None:
+        """Hand over some of what came while the disk took nothing, once the thread is idle."""
+        if not self.is_behind or self._unstored:
+            return
+        if self._lacking:
+            self._hand_over_late(list(islice(self._lacking, _LATE_MAX)))
+        else:
+            self.is_behind = False
+
+    def hand_over_rest(self) -> None:
+        """Hand over all there is, for memory is about to end."""
+        self.hand_over()
+        if self.is_behind:
+            self._hand_over_late([n for n in self._lacking if n > self._last_handed])
+
+    def _hand_over_late(self, numbers: list[int]) -> None:
+        if numbers:
+            self._last_handed = numbers[-1]
+            documents = [self._lacking[number] for number in numbers]
+            self._unstored += sum(map(len, documents))
+            self._worker.append(numbers, documents)
