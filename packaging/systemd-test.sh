@@ -66,7 +66,7 @@ Type=oneshot
 TimeoutStartSec=300
 StandardOutput=append:/results/report
 StandardError=append:/results/report
-Environment=XRAYD_BOOT=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/source/tests
+Environment=XRAYD_BOOT=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/source/tests:/source/tests/packaging
 ExecStart=/bin/sh -c "exec python3 -m pytest -c /dev/null --rootdir=/source --noconftest -p no:cacheprovider -W ignore -rA --no-header -q /source/tests/packaging/boots/test_$(cat /results/scenario).py"
 UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
