@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import pytest
 from fakes.process import Xrayd, clean_environment
 from fakes.xray import CREDENTIALS
-from install_lines import read_line, read_lines
+from install_lines import ROOT, read_line, read_lines
 
 from xrayd import __version__
 
@@ -32,17 +33,23 @@ def test_every_platform_has_a_line():
 def uv_environment(tmp_path):
     """Package index, certificates and uv's cache are the caller's; what is AWS's is not."""
     callers = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "XRAYD_"))}
-    own = {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "XDG_DATA_HOME": tmp_path}
+    own = {
+        "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "XDG_DATA_HOME": tmp_path,
+        "PIPX_HOME": tmp_path / "pipx", "PIPX_DEFAULT_PYTHON": sys.executable,
+    }  # fmt: skip
     return {**callers, **{k: str(v) for k, v in own.items()}}
 
 
-def test_laptop_s_line_serves_the_page(wheel, tool, uv_environment, tmp_path):
-    program, *words = shlex.split(read_line("laptop"))
+@pytest.mark.parametrize("runner", ["uvx", "pipx"])
+def test_laptop_s_line_serves_the_page(runner, wheel, tool, uv_environment, tmp_path):
+    lines = read_lines()["laptop"] + "\n" + (ROOT / "packaging/README.md").read_text()
+    program, *words = shlex.split(re.search(rf"^{runner} .* dev$", lines, re.MULTILINE)[0])
+    command = (tool("uvx"), *(["--quiet", "pipx"] if program == "pipx" else []))
     shutil.copy(wheel, tmp_path)
     # As it stands but for the port, which on this machine may be somebody else's.
     at = words.index("dev")
     words[at:at] = ["-b", "127.0.0.1:{port}", "-t", "127.0.0.1:{port}"]
-    process = Xrayd(*words, home=tmp_path, command=(tool(program),), ready=None, env=uv_environment)
+    process = Xrayd(*words, home=tmp_path, command=command, ready=None, env=uv_environment)
     with process:
         process.wait_healthy(110)
         assert b"<html" in process.get("/", {"Accept": "text/html"}).body

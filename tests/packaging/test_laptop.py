@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -81,23 +80,6 @@ def test_the_spool_is_refused_on_windows_with_a_reason(xrayd, tmp_path):
     process = xrayd(command=(sys.executable, str(OTHER_SYSTEM), "Windows"), env=spool, ready=None)
     assert process.wait() == 1
     assert "leave Spool.Directory unset" in process.output
-
-
-# uvx's own line is in the README and run by test_install_lines.py.
-def test_pipx_runs_the_wheel(wheel, tool, tmp_path):
-    pipx = [tool("uv"), "tool", "run", "--quiet", "pipx"]
-    done = subprocess.run(
-        [*pipx, "run", "--spec", wheel, "xrayd", "--version"],
-        capture_output=True, text=True, check=False,
-        env={
-            **os.environ, "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never",
-            "PIPX_HOME": str(tmp_path), "PIPX_DEFAULT_PYTHON": sys.executable,
-        },
-    )  # fmt: skip
-    if "error sending request" in done.stderr.lower():
-        pytest.skip("no package index can be reached")
-    assert done.returncode == 0, done.stderr
-    assert "xrayd version" in done.stdout
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):

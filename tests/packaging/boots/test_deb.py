@@ -14,6 +14,7 @@ import pytest
 from booted_host import (
     CONFIGURATION,
     IS_BOOT,
+    PACKAGES,
     PREVIOUS,
     arrives,
     install,
@@ -242,3 +243,16 @@ def test_purge_leaves_nothing():
     assert left == []
     assert "xray" not in Path("/etc/passwd").read_text()
     assert list(Path("/etc/systemd/system").rglob("xray*")) == []
+
+
+def test_by_hand_it_is_what_the_readme_says(upstream):
+    (archive,) = PACKAGES.glob("xrayd-*-linux-*.tar.gz")
+    Path("/opt/xrayd/bin").mkdir(parents=True)
+    run("tar", "-xzf", archive, "-C", "/opt/xrayd", "--strip-components=1")
+    Path("/opt/xrayd/bin/xrayd").symlink_to("/opt/xrayd/xray")
+    text = Path("/source/packaging/README.md").read_text().partition("\nBy hand it is ")[2]
+    write_environment(Path("/etc/amazon/xray/environment"), upstream)
+    run("sh", "-euc", text.split("```")[1], cwd=Path("/source"))
+    assert is_active("xray.service")
+    assert program_of(UNIT) == "/opt/xrayd/xray"
+    arrives(upstream, send(20))
