@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 
-from xrayd.config import load
+from xrayd.config_sources import load
 from xrayd.spool import dead
 
 BASE = "packaging/kubernetes"
