@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from xrayd.errors import ConfigError
+from xrayd.net.sockets import is_host
 
 
 def find_early_endpoint(setting: str, environment: Mapping[str, str]) -> tuple[str, str]:
@@ -40,6 +42,8 @@ def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> 
     from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
+    if not is_region(region):
+        raise ConfigError(f"{region!r} is no region")
     loader = session.get_component("data_loader")
     rules = loader.load_service_model("xray", "endpoint-rule-set-1")
     provider = EndpointProvider(rules, loader.load_data("partitions"))
@@ -54,6 +58,11 @@ def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> 
         raise ConfigError(f"region {region!r}: no X-Ray endpoint: {error}") from error
 
 
+def is_region(name: str) -> bool:
+    """Whether a region may be called so; whatever else would change the host asked."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name) is not None
+
+
 def _is_true(session: Any, environment: Mapping[str, str], name: str) -> bool:
     text = environment.get("AWS_" + name.upper())
     if text is None:
@@ -66,8 +75,10 @@ def _checked(url: str, origin: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"{origin}: {url!r} is no URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not is_host(parsed.host):
         raise ConfigError(f"{origin}: {url!r} must begin with http:// or https:// and name a host")
     if parsed.userinfo or parsed.query:
         raise ConfigError(f"{origin}: must hold neither a user nor a query")
+    if (parsed.port or 0) > 65_535:
+        raise ConfigError(f"{origin}: {url!r}: there is no port {parsed.port}")
     return url.rstrip("/")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xrayd.errors import ConfigError
+from xrayd.net.endpoint import is_region
 
 _METADATA_S = 1.0
 
@@ -18,12 +19,16 @@ def find_early_region(setting: str, environment: Mapping[str, str]) -> tuple[str
     """Return (region, where it came from) where no network is needed, or two empty strings.
 
     Raises:
-        ConfigError: an ECS metadata file that cannot be read.
+        ConfigError: a name no region can have, an ECS metadata file that cannot be read.
     """
-    if setting:
-        return setting, "setting"
-    if environment.get("AWS_REGION"):
-        return environment["AWS_REGION"], "AWS_REGION"
+    for name, place, origin in (
+        (setting, "Region", "setting"),
+        (environment.get("AWS_REGION", ""), "AWS_REGION", "AWS_REGION"),
+    ):
+        if name and not is_region(name):
+            raise ConfigError(f"{place}: {name!r} is no region; write one such as eu-west-1")
+        if name:
+            return name, origin
     path = environment.get("ECS_CONTAINER_METADATA_FILE", "")
     if path and environment.get("ECS_ENABLE_CONTAINER_METADATA", "").lower() == "true":
         try:
