@@ -23,7 +23,7 @@ from xrayd.memory import budget, memory_limit, receive_buffer
 from xrayd.net import tls
 from xrayd.net.client import XRayClient, user_agent
 from xrayd.net.credentials import Identity, IdentityKeeper, Wanted
-from xrayd.net.endpoint import find_early_endpoint
+from xrayd.net.endpoint import check_metadata_address, find_early_endpoint
 from xrayd.net.http_server import HttpServer, Routes
 from xrayd.net.proxies import proxy_chooser
 from xrayd.net.proxy import Proxy
@@ -74,7 +74,7 @@ async def run(
     region, region_source = find_early_region(config.region, os.environ)
     endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
     choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
-    bundle = tls.ca_bundle(os.environ)
+    bundle = _check_environment(config)
     limit, _ = memory_limit()
     relay: Pipeline
     transport = Http1Transport(
@@ -209,6 +209,20 @@ def _reload(
     systemd.notify("READY=1")
 
 
+def _check_environment(config: Config) -> str:
+    """See that what is looked at later is sound; return the certificate bundle, if one is named.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not config.local_mode:
+        check_metadata_address(os.environ)
+    bundle = tls.ca_bundle(os.environ)
+    if bundle:
+        tls.client_context(bundle, verify=not config.no_verify_ssl)
+    return bundle
+
+
 def _serve(sock: socket.socket, routes: Routes) -> HttpServer:
     server = HttpServer(sock, routes)
     server.start()
@@ -341,8 +355,10 @@ async def _complain(keeper: IdentityKeeper, where: str) -> None:
     """Once a minute, say why nothing is sent."""
     await asyncio.sleep(2.0)
     while True:
-        if keeper.problem:
+        if keeper.problem and keeper.current is None:
             log.error("Segments are held, not sent: %s (%s)", keeper.problem, where)
+        elif keeper.problem:
+            log.error("What was found before is used: %s (%s)", keeper.problem, where)
         await asyncio.sleep(60.0 if keeper.problem else 5.0)
 
 

@@ -88,11 +88,37 @@ def test_a_bad_flag_prints_the_usage_and_exits_2(
         (["-c", "absent.yaml"], "absent.yaml: cannot be read"),
         (["-f", "absent/dir/xray.log"], "Logging.LogPath"),
         (["-b", "no.such.host.invalid:2000"], "cannot be resolved"),
+        (["-n", "no region!"], "Region: 'no region!' is no region"),
     ],
 )
 def test_a_bad_value_is_one_line_and_exit_1(tmp_path: Path, args: list[str], message: str) -> None:
     port = free_port()
     result = run(tmp_path, "-b", f"127.0.0.1:{port}", "-t", f"127.0.0.1:{port}", *args)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_REGION": "us east"}, "AWS_REGION: 'us east' is no region"),
+        ({"AWS_DEFAULT_REGION": "x.y"}, "AWS_DEFAULT_REGION: 'x.y' is no region"),
+        ({"AWS_ENDPOINT_URL_XRAY": "nonsense"}, "AWS_ENDPOINT_URL_XRAY: 'nonsense' must begin"),
+        ({"AWS_CA_BUNDLE": "absent.pem"}, "certificate bundle absent.pem"),
+        ({"AWS_CA_BUNDLE": "cfg.yaml"}, "certificate bundle cfg.yaml"),
+        (
+            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "nonsense", "AWS_EC2_METADATA_DISABLED": "false"},
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT: 'nonsense' must begin",
+        ),
+    ],
+)
+def test_a_bad_variable_is_one_line_and_exit_1(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    (tmp_path / "cfg.yaml").write_text("Version: 2\n")
+    at = f"127.0.0.1:{free_port()}"
+    result = run(tmp_path, "-b", at, "-t", at, **CREDENTIALS, **variables)
     assert result.returncode == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
