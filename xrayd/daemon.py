@@ -17,7 +17,7 @@ import msgspec
 from xrayd import __version__, systemd
 from xrayd.config import Config, options, read_rules_file
 from xrayd.errors import ConfigError
-from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.lifecycle import Group, Signals
 from xrayd.logs import LogWriter, set_level
 from xrayd.memory import budget, memory_limit, receive_buffer
 from xrayd.net import tls
@@ -71,10 +71,10 @@ async def run(
     Raises:
         ConfigError: something the operator must mend.
     """
-    region, region_source = find_early_region(config.region, os.environ)
-    endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
-    choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
+    signals = Signals()
     bundle = _check_environment(config)
+    wanted = _want_identity(config, bundle)
+    choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
     limit, _ = memory_limit()
     relay: Pipeline
     transport = Http1Transport(
@@ -97,19 +97,7 @@ async def run(
             log.warning("The endpoint is plain http: segments and signatures travel unencrypted")
         relay.uploader.open()
 
-    keeper = IdentityKeeper(
-        Wanted(
-            region=region,
-            region_source=region_source,
-            endpoint=endpoint,
-            role_arn=config.role_arn,
-            external_id=config.role_external_id,
-            ask_instance=not config.local_mode,
-            proxy_address=config.proxy_address,
-            ca_bundle=bundle,
-        ),
-        announce,
-    )
+    keeper = IdentityKeeper(wanted, announce)
     client = XRayClient(transport, lambda: keeper.current, user_agent(os.environ))
     bytes_max = budget(config.buffer_mb, limit)
     desk = _open_desk(config, client, keeper)
@@ -155,7 +143,7 @@ async def run(
             group.start(reporter.run())
         group.start(systemd.keep_watchdog())
         systemd.notify("READY=1")
-        signal_name = await shutdown_signal(
+        signal_name = await signals.wait(
             group, lambda: _reload(config, load_again, relay, keeper, writer=writer, desk=desk)
         )
         log.info("Got shutdown signal: %s", signal_name)
@@ -207,6 +195,26 @@ def _reload(
         f"; need a restart: {', '.join(waiting)}" if waiting else "",
     )
     systemd.notify("READY=1")
+
+
+def _want_identity(config: Config, bundle: str) -> Wanted:
+    """What the operator said about region, credentials and endpoint.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    region, region_source = find_early_region(config.region, os.environ)
+    endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
+    return Wanted(
+        region=region,
+        region_source=region_source,
+        endpoint=endpoint,
+        role_arn=config.role_arn,
+        external_id=config.role_external_id,
+        ask_instance=not config.local_mode,
+        proxy_address=config.proxy_address,
+        ca_bundle=bundle,
+    )
 
 
 def _check_environment(config: Config) -> str:

@@ -308,6 +308,18 @@ def test_a_signal_flushes_and_exits_0(
     process.wait_for_line(r"Stopped: received=30 .*sent=30 .*queued=0 .*in_flight=0 difference=0")
 
 
+def test_a_signal_during_the_start_drains_what_has_come_since_the_port_was_bound(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(ready=None)
+    while not process.is_bound():
+        assert process.running
+    process.send_document(*(make_document() for _ in range(20)))
+    process.sigterm()
+    assert process.wait(20) == 0
+    assert len(fake_xray.documents) == 20
+
+
 def test_documents_sent_after_the_signal_still_arrive(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
