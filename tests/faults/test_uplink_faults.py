@@ -331,7 +331,7 @@ POISONS: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize(
-    "reply", table(POISONS, ["E-14 permanent code", "E-14 no code, no id", "E-15 400"])
+    "reply", table(POISONS, ["E-14 permanent code", "E-14 no code, no id", "E-15 400", "E-15 413"])
 )
 def test_one_bad_document_costs_its_neighbours_nothing(
     xrayd: XraydFactory, fake_xray: FakeXRay, reply: Reply
@@ -347,9 +347,12 @@ def test_one_bad_document_costs_its_neighbours_nothing(
     assert len(fake_xray.requests(TRACE_SEGMENTS)) <= 13
     oracle.sent += documents
     oracle.check_recovery()
+    before = len(fake_xray.requests(TRACE_SEGMENTS))
+    fake_xray.wait_ids(*map(document_id, oracle.send(6 * BATCH)))
+    assert len(fake_xray.requests(TRACE_SEGMENTS)) - before <= 6 * 2  # batches are whole again
     account = oracle.close()
     assert account.lost == account.ledger["unprocessed"] == 1
-    assert account.ledger["sent"] == BATCH
+    assert account.ledger["sent"] == 7 * BATCH
 
 
 def test_the_size_a_service_takes_is_learned(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:

@@ -339,6 +339,8 @@ class Uploader:
                 log.warning("Sending segment batch failed with: %s; split%s", why, suppressed)
             self._buffer.divide(batch, halves(range(len(batch.documents))), self._loop.time())
             return
+        if answer.status == 413:  # it was this document, not the size of the batches it was in
+            self._buffer.lift_limit()
         self._refuse(batch.documents[0], answer.error_type or f"HTTP{answer.status}", why)
         self._buffer.settle(batch)
 
