@@ -38,6 +38,8 @@ class Outage:
     """The standing answer; None for a service that is down."""
     per_s: float = 2.0
     """Requests a second while it lasts, beside those that were under way when it began."""
+    refused_at_first: int = 0
+    """Requests that go before it counts as an outage."""
     duplicates_max: int = 0
 
     def begin(self, fake: FakeXRay) -> None:
@@ -61,6 +63,9 @@ OUTAGES = {
     "E-01 refused": Outage(lambda: None),
     "E-02 5xx": Outage(lambda: in_turn(500, 502, 503, 504)),
     "E-02 400 of a proxy": Outage(lambda: Verdict(status=400, body=b"<html>Bad Request</html>")),
+    "E-15 400 for everything": Outage(
+        lambda: Verdict(status=400, error="InvalidRequestException"), refused_at_first=12
+    ),
     "E-02 408 and 407": Outage(lambda: in_turn(408, 407)),
     "E-03 throttled": Outage(lambda: Verdict(status=429, error="ThrottledException"), per_s=1.0),
     "E-05 hang": Outage(lambda: Verdict(hang=True, stored=False)),
@@ -77,7 +82,7 @@ def ride_out(oracle: Oracle, outage: Outage, seconds: float, per_s: float = 500.
     outage.begin(fake)
     oracle.stream(seconds, per_s)
     during = len(fake.requests(TRACE_SEGMENTS)) - before
-    assert during <= outage.per_s * seconds + 2 * CONCURRENCY
+    assert during <= outage.per_s * seconds + 2 * CONCURRENCY + outage.refused_at_first
     outage.end(fake)
     oracle.check_recovery()
     oracle.check_nothing_lost(duplicates_max=outage.duplicates_max)
