@@ -32,7 +32,7 @@ export PACKAGE_ARCH
 # A copy, so that nothing is written among the sources and no path of theirs ends up in the program.
 mkdir "$work/src"
 cp -r LICENSE README.md CHANGELOG.md pyproject.toml xrayd packaging systemd "$work/src"
-for optional in tests Dockerfile config.example.yaml; do
+for optional in .ci .dockerignore tests Dockerfile config.example.yaml; do
   if [ -e "$optional" ]; then cp -r "$optional" "$work/src"; fi
 done
 find "$work/src" -name __pycache__ -prune -exec rm -rf {} +

@@ -4,7 +4,8 @@
 #   packaging/image-test.sh                  both
 #   packaging/image-test.sh Dockerfile       one of them
 #
-# For root on Debian. buildah builds, podman runs; `python:3.13-slim` is stood in for by Debian 13,
+# For root on Debian. The READMEs' own lines are run; buildah builds and podman runs in the name of
+# `docker`, and `python:3.13-slim` is stood in for by Debian 13,
 # which it is made from, with the same Python and, like it, without the standard library's bytecode.
 # A short name is looked for among the machine's own images first.
 # PYTHON is a Python with xrayd's test dependencies; the work lies in $XRAYD_CACHE.
@@ -17,14 +18,47 @@ base=localhost/python:3.13-slim
 files=("$@")
 [ ${#files[@]} -gt 0 ] || files=(Dockerfile packaging/scratch.Dockerfile)
 
-.ci/need buildah crun podman mmdebstrap iproute2 ca-certificates
-mkdir -p "$cache"
+.ci/need buildah crun podman containernetworking-plugins iptables mmdebstrap iproute2 ca-certificates
+mkdir -p "$cache/bin" /var/lib/cni
 
 # Storage of its own: nothing of the machine's own containers is touched.
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/images"\nrunroot = "%s/run"\n' \
   "$cache" "$cache" >"$cache/storage.conf"
-printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' >"$cache/containers.conf"
+cat >"$cache/containers.conf" <<CONTAINERS
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[network]
+network_backend = "cni"
+network_config_dir = "$cache/networks"
+cni_plugin_dirs = ["/usr/lib/cni"]
+CONTAINERS
 export CONTAINERS_STORAGE_CONF=$cache/storage.conf CONTAINERS_CONF=$cache/containers.conf
+
+# The host's list of certificate authorities counts in a build, as it does for every other download
+# this machine makes. XRAYD_RUN_OPTIONS is how a test passes on what the fake X-Ray is called.
+cat >"$cache/bin/docker" <<'DOCKER'
+#!/bin/sh
+authorities=/etc/ssl/certs/ca-certificates.crt
+command=$1
+shift
+case $command in
+  build) exec buildah build --quiet --pull-never --isolation chroot --format docker \
+    --volume "$authorities:$authorities:ro" "$@" ;;
+  # shellcheck disable=SC2086 # they are words
+  run) exec podman --runtime crun --log-level fatal run --cgroups=disabled --health-interval=disable \
+    --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 $XRAYD_RUN_OPTIONS "$@" ;;
+esac
+DOCKER
+chmod +x "$cache/bin/docker"
+PATH=$cache/bin:$PATH
+
+build_line() { # Dockerfile: the README's words that build it
+  case $1 in
+    Dockerfile) sed -n 's/^| container | `\(docker build .*\) && .*/\1/p' README.md ;;
+    *) grep -oE "docker build -f $1 [^\`]*" packaging/README.md ;;
+  esac
+}
 
 import_base() {
   local context=$cache/base
@@ -46,11 +80,12 @@ import_base() {
 }
 
 # A network of its own, so that port 2000 is free; a mount namespace of its own, in which podman
-# does not see the second cgroup tree that it cannot work with.
+# does not see the second cgroup tree that it cannot work with, and leaves no addresses taken.
 apart() {
   unshare --mount --net --propagation private bash -euc '
     ip link set lo up
     if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+    mount -t tmpfs cni /var/lib/cni
     exec "$@"' bash "$@"
 }
 
@@ -61,15 +96,12 @@ if ! apart podman --runtime crun run --rm --cgroups=disabled --ulimit nofile=102
   exit 0
 fi
 
-# The host's list of certificate authorities counts in the build, as it does for every other
-# download this machine makes.
-ca=/etc/ssl/certs/ca-certificates.crt
 for file in "${files[@]}"; do
-  name=localhost/xrayd:$(basename "$file" .Dockerfile | tr '[:upper:]' '[:lower:]')
+  line=$(build_line "$file")
+  name=localhost/$(sed -E 's/.* -t ([^ ]+) .*/\1/' <<<"$line")
   began=$SECONDS
-  buildah build --quiet --pull-never --isolation chroot --format docker --volume "$ca:$ca:ro" \
-    --tag "$name" --file "$file" . >"$cache/build.log" 2>&1 || { cat "$cache/build.log"; exit 1; }
-  echo "$file: built in $((SECONDS - began)) s"
+  bash -c "$line" >"$cache/build.log" 2>&1 || { cat "$cache/build.log"; exit 1; }
+  echo "$line: $((SECONDS - began)) s"
   XRAYD_IMAGE=$name apart "$python" -m pytest -n 0 -m root -rA --no-header -q \
     tests/packaging/test_image_live.py
 done

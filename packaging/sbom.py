@@ -3,7 +3,8 @@
     python packaging/sbom.py FROZEN_DIRECTORY
 
 Run by the Python that froze it: lists the packages xrayd needs as that Python has them, the Python
-itself, and the shared libraries taken from the machine. The same input gives the same bytes.
+itself with what it is linked to, and the shared libraries taken from the machine. The same input
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sqlite3
+import ssl
 import sys
+import zlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -52,6 +56,13 @@ def describe_distribution(name: str) -> dict[str, Any]:
     return component
 
 
+def describe_native(name: str, version: str) -> dict[str, Any]:
+    """The Python, or a library it is linked to, by the version that scanners look for."""
+    purl = f"pkg:generic/{name}@{version}"
+    kind = "platform" if name == "cpython" else "library"
+    return {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
+
+
 def describe_library(path: Path) -> dict[str, Any]:
     """One shared library that PyInstaller took from the machine."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -69,18 +80,16 @@ def main() -> None:
         raise SystemExit("usage: sbom.py FROZEN_DIRECTORY")
     xrayd, *others = find_needed("xrayd")
     root = {**describe_distribution(xrayd), "type": "application"}
-    python = ".".join(map(str, sys.version_info[:3]))
-    interpreter = {
-        "type": "platform",
-        "bom-ref": f"pkg:generic/cpython@{python}",
-        "name": "cpython",
-        "version": python,
-        "purl": f"pkg:generic/cpython@{python}",
+    linked = {
+        "cpython": ".".join(map(str, sys.version_info[:3])),
+        "openssl": ssl.OPENSSL_VERSION.split()[1],
+        "sqlite": sqlite3.sqlite_version,
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
     }
     libraries = sorted(Path(sys.argv[1], "_internal").glob("lib*.so*"))
     components = [
         *(describe_distribution(name) for name in sorted(others)),
-        interpreter,
+        *(describe_native(name, version) for name, version in linked.items()),
         *(describe_library(path) for path in libraries),
     ]
     bill = {

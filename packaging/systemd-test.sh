@@ -17,6 +17,23 @@ results=$cache/systemd-results
 
 .ci/need systemd-container mmdebstrap binutils
 mkdir -p "$cache"
+
+make_root() {
+  rm -rf "$root" "$root.new"
+  mmdebstrap --quiet --variant=minbase --format=directory \
+    --include=systemd,systemd-sysv,dbus,python3,python3-pytest,iproute2,netbase,passwd,login,rpm,zlib1g \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    bookworm "$root.new" >"$cache/systemd-root.log" 2>&1 || { cat "$cache/systemd-root.log"; exit 1; }
+  mv "$root.new" "$root"
+}
+# Beside the packages: the one waits for downloads, the other computes.
+rooting=
+if [ ! -e "$root/etc/os-release" ]; then
+  make_root &
+  rooting=$!
+  trap 'kill "$rooting" 2>/dev/null || true' EXIT
+fi
 if [ $# -gt 0 ]; then
   packages=$(cd "$1" && pwd)
 else
@@ -40,14 +57,9 @@ XRAYD_FROZEN=$frozen/xray "$python" -m pytest -n 2 -m root -rA --no-header -q \
 grep -E '^(measured|[0-9]+ passed)' "$cache/frozen.log"
 echo "archive: unpacked and used in $((SECONDS - began)) s"
 
-if [ ! -e "$root/etc/os-release" ]; then
-  rm -rf "$root" "$root.new"
-  mmdebstrap --quiet --variant=minbase --format=directory \
-    --include=systemd,systemd-sysv,dbus,python3,python3-pytest,iproute2,netbase,passwd,login,rpm,zlib1g \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' \
-    bookworm "$root.new" >"$cache/systemd-root.log" 2>&1 || { cat "$cache/systemd-root.log"; exit 1; }
-  mv "$root.new" "$root"
+if [ -n "$rooting" ]; then
+  wait "$rooting"
+  trap - EXIT
 fi
 if ! systemd-nspawn --quiet --directory="$root" --volatile=overlay --register=no --keep-unit \
   --private-network --console=pipe --as-pid2 true </dev/null >"$cache/probe.log" 2>&1; then
@@ -66,7 +78,7 @@ Type=oneshot
 TimeoutStartSec=300
 StandardOutput=append:/results/report
 StandardError=append:/results/report
-Environment=XRAYD_BOOT=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/source/tests
+Environment=XRAYD_BOOT=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/source/tests:/source/tests/packaging
 ExecStart=/bin/sh -c "exec python3 -m pytest -c /dev/null --rootdir=/source --noconftest -p no:cacheprovider -W ignore -rA --no-header -q /source/tests/packaging/boots/test_$(cat /results/scenario).py"
 UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"

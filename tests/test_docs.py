@@ -11,7 +11,8 @@ from fakes.process import Xrayd, free_port
 from fakes.xray import FakeXRay
 
 from xrayd.cli.config import example_file
-from xrayd.config import load, options
+from xrayd.config import options
+from xrayd.config_sources import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

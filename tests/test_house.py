@@ -25,7 +25,7 @@ LIBRARY_PLACES = {
     "opentelemetry": {"dev/otlp.py", "dev/spans.py"},
     "prometheus_client": {"metrics.py", "dev/metrics.py"},
     "pyarrow": {"cli/parquet.py"},
-    "yaml": {"config.py"},
+    "yaml": {"config_sources.py"},
     "uvloop": {"lifecycle.py"},
     "httptools": {"net/transport.py", "net/http_server.py"},
 }  # fmt: skip

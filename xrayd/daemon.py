@@ -15,7 +15,8 @@ import httpx
 import msgspec
 
 from xrayd import __version__, systemd
-from xrayd.config import Config, options, read_rules_file
+from xrayd.config import Config, options
+from xrayd.config_sources import read_rules_file
 from xrayd.errors import ConfigError
 from xrayd.lifecycle import Group, Signals
 from xrayd.logs import LogWriter, set_level

@@ -1,6 +1,7 @@
 """Unmodified samplers take their rules and targets from the daemon's TCP side."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -8,10 +9,17 @@ import pytest
 from live.clients import RunningClient
 from live.conftest import StartClient
 from live.daemon import DaemonUnderTest, daemon_address, wait_until
+from live.dev import Dev
 from live.relay import Relay
 
 SAMPLERS = ("python", "node", "java", "go", "adot", "otel-js")
 SAY_NO_RULE = {"adot", "otel-js"}
+# Node's takes the quota's TTL, which is in seconds, for milliseconds: it borrows for ever.
+HONOUR_QUOTAS = tuple(name for name in SAMPLERS if name != "node")
+
+QUOTA = 60
+"""Requests a second, of all samplers together."""
+
 # They fetch rules by their timer only: Node's takes LastRuleModification, which is in seconds, for
 # milliseconds, and Java's does not read it.
 SEE_NO_RULE_CHANGE = {"node", "java"}
@@ -53,13 +61,29 @@ def sampled_of_20(client: RunningClient, path: str) -> int:
     return client.ask(f"{path} 20")["sampled"]
 
 
+def sampled_in_one_second(clients: dict[str, RunningClient]) -> dict[str, int]:
+    """How much each samples of twice the quota, all within one second by the clock."""
+    while True:
+        second = int(time.time()) + 1
+        wait_until(lambda second=second: time.time() >= second, "the next second")
+        sampled = {
+            name: client.ask(f"/shared/1 {2 * QUOTA}")["sampled"]
+            for name, client in clients.items()
+        }
+        if int(time.time()) == second:
+            return sampled
+
+
 def start_samplers(
-    running: ExitStack, start_client: StartClient, address: str
+    running: ExitStack,
+    start_client: StartClient,
+    address: str,
+    samplers: Sequence[str] = SAMPLERS,
 ) -> tuple[dict[str, RunningClient], list[str]]:
     """All samplers this machine can run, and for each of the others the reason why not."""
     clients: dict[str, RunningClient] = {}
     absent: list[str] = []
-    for sampler in SAMPLERS:
+    for sampler in samplers:
         try:
             client = start_client(sampler, "sampling", f"{sampler}-shop", daemon_address=address)
         except pytest.skip.Exception as skipped:
@@ -134,6 +158,30 @@ def test_samplers_take_rules_follow_targets_and_see_a_rule_change(
     elif calls is not None:
         assert calls["/GetSamplingRules"] >= len(clients) + len(seeing)
         assert calls["/SamplingTargets"] >= len(clients)
+    if absent:
+        pytest.skip(f"ran without {len(absent)} samplers: {'; '.join(absent)}")
+
+
+@pytest.mark.parametrize("make_daemon", [Relay, Dev])
+def test_samplers_of_every_kind_share_one_quota_and_never_exceed_it(
+    make_daemon: type[Relay | Dev], start_client: StartClient
+) -> None:
+    with make_daemon() as daemon, ExitStack() as running:
+        daemon.put_rules([rule("shared", "*", "/shared/*", 0.0, 100) | {"ReservoirSize": QUOTA}])
+        address = daemon_address(daemon)
+        clients, absent = start_samplers(running, start_client, address, HONOUR_QUOTAS)
+        # Until they are given a share, they borrow: one request a second each.
+        wait_until(
+            lambda: all(count > 1 for count in sampled_in_one_second(clients).values()),
+            "every sampler has a share of the quota",
+        )
+
+        def is_used_up() -> bool:
+            together = sum(sampled_in_one_second(clients).values())
+            assert together <= QUOTA
+            return together == QUOTA
+
+        wait_until(is_used_up, "the whole quota is shared out")
     if absent:
         pytest.skip(f"ran without {len(absent)} samplers: {'; '.join(absent)}")
 

@@ -109,6 +109,11 @@ def test_policy_grants_the_four_calls_and_no_more(resources):
     assert len(statement["Action"]) == len(ACTIONS)
 
 
+def test_only_tasks_of_the_own_account_get_the_role(resources):
+    (statement,) = resources["TaskRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "AWS::AccountId"}
+
+
 def test_template_and_task_definition_say_the_same(resources, root):
     """Every key of the JSON's containers stands in the template, capitalised, and no other."""
     plain = json.loads((root / "packaging/ecs/task-definition.json").read_text())

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ import yaml
 from command_tree import every_command
 from fakes.documents import make_datagram, make_document
 from fakes.xray import CREDENTIALS, FakeXRay
+from install_lines import ROOT, read_lines
 
 IMAGE = os.environ.get("XRAYD_IMAGE", "")
 PATIENCE_S = 60.0
@@ -298,13 +301,50 @@ def measure_start() -> float:
         podman("rm", "--force", "--time=0", container)
 
 
-def test_dev_is_x_ray_itself(tmp_path):
+@contextmanager
+def docker_run(line: str, **env: str):
+    """A README's line, as it stands but for the image's tag, in a network of its own."""
+    words = [IMAGE if word == "xrayd" else word for word in shlex.split(line)]
+    options = " ".join(["--rm", *(f"--env={name}={value}" for name, value in env.items())])
+    with subprocess.Popen(
+        words, env={**os.environ, "XRAYD_RUN_OPTIONS": options},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_until(lambda: process.poll() is not None or port_2000_answers(), "TCP 2000")
+            yield process
+        finally:
+            process.terminate()
+            output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+
+
+def port_2000_answers() -> bool:
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:2000/healthz", timeout=PATIENCE_S) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def test_readme_s_line_relays_what_comes_to_the_published_port():
+    _, _, line = read_lines()["container"].partition(" && ")
+    with FakeXRay(host="0.0.0.0") as upstream:
+        # The address this side of podman's bridge has.
+        url = f"http://10.88.0.1:{upstream.port}"
+        env = {**CREDENTIALS, "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_XRAY": url}
+        with docker_run(line, **env):
+            upstream.wait_ids(*trace_with_the_sdk(20), timeout=PATIENCE_S)
+
+
+def test_dev_is_x_ray_itself():
     """The same image, one word more: what an SDK sends is found again through AWS's own client."""
     import boto3
     from botocore.config import Config
 
-    os.chown(tmp_path, 10001, 10001)
-    with Container(f"--volume={tmp_path}:/var/lib/xray", arguments=("dev",)):
+    text = (ROOT / "packaging/README.md").read_text()
+    (line,) = re.findall(r"^docker run .* xrayd dev$", text, re.MULTILINE)
+    with docker_run(line):
         for path, words in (("/", b"<html"), ("/_xrayd/page/app.js", b"import")):
             url = f"http://127.0.0.1:2000{path}"
             page = urllib.request.Request(url, headers={"Accept": "text/html"})

@@ -7,6 +7,9 @@ import subprocess
 import pytest
 import yaml
 
+from xrayd.config_sources import load
+from xrayd.spool import dead
+
 BASE = "packaging/kubernetes"
 MEBI = 1 << 20
 
@@ -92,6 +95,20 @@ def test_daemonset_s_configuration_listens_to_other_pods(root):
     config = yaml.safe_load((root / BASE / "daemonset/config.yaml").read_text())
     assert set(config["Socket"].values()) == {"0.0.0.0:2000"}
     assert config["TotalBufferSizeMB"] * MEBI <= 16 * MEBI
+
+
+def test_the_spool_stays_below_the_size_at_which_the_pod_is_evicted(root, render):
+    daemonset = pick(render(root / BASE / "daemonset"), "DaemonSet")
+    (volume,) = (
+        volume["emptyDir"]
+        for volume in daemonset["spec"]["template"]["spec"]["volumes"]
+        if "emptyDir" in volume
+    )
+    env = {one["name"]: one["value"] for one in daemon_of(daemonset)["env"]}
+    config = load({}, env, str(root / BASE / "daemonset/config.yaml")).config
+    # Beside the segments: what X-Ray refused for good.
+    refused = dead.BYTES_MAX // MEBI
+    assert config.spool_max_mb + refused < int(volume["sizeLimit"].removesuffix("Mi")) * 0.9
 
 
 def test_service_stays_on_the_sender_s_node(root, render):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -83,14 +82,21 @@ def test_the_spool_is_refused_on_windows_with_a_reason(xrayd, tmp_path):
     assert "leave Spool.Directory unset" in process.output
 
 
-def test_uvx_runs_the_wheel(wheel, tool):
-    done = subprocess.run(
-        [tool("uv"), "tool", "run", "--quiet", "--from", wheel, "xrayd", "--version"],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "xrayd version" in done.stdout
+def test_uvloop_is_asked_for_where_it_exists(wheel):
+    from email import message_from_bytes
+    from zipfile import ZipFile
+
+    from packaging.requirements import Requirement
+
+    archive = ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    needs = message_from_bytes(archive.read(metadata)).get_all("Requires-Dist")
+    (uvloop,) = (one for one in map(Requirement, needs) if one.name == "uvloop")
+    systems = ("linux", "darwin", "win32")
+    assert [s for s in systems if uvloop.marker.evaluate({"sys_platform": s})] == [
+        "linux",
+        "darwin",
+    ]
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):

@@ -10,7 +10,8 @@ from itertools import groupby
 import click
 
 from xrayd.cli.flags import CommandLine
-from xrayd.config import Option, load, options
+from xrayd.config import Option, options
+from xrayd.config_sources import load
 
 
 @click.command("config")

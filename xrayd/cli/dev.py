@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from xrayd.cli.flags import CommandLine
-from xrayd.config import load, options
+from xrayd.config import options
+from xrayd.config_sources import load
 
 
 def _daemon_flags(command: Any) -> Any:

@@ -12,7 +12,7 @@ import click
 
 from xrayd.cli.flags import CommandLine
 from xrayd.cli.terminal import tame
-from xrayd.config import load
+from xrayd.config_sources import load
 from xrayd.dev.client import CallError
 from xrayd.dev.filters.errors import FilterError
 from xrayd.dev.filters.parser import parse

@@ -80,7 +80,7 @@ def _run_click(name: str, line: CommandLine) -> int:
 
 def _run_daemon(line: CommandLine) -> int:
     from xrayd import lifecycle  # noqa: PLC0415
-    from xrayd.config import load  # noqa: PLC0415
+    from xrayd.config_sources import load  # noqa: PLC0415
     from xrayd.net.sockets import bind  # noqa: PLC0415
     from xrayd.systemd import listen_sockets  # noqa: PLC0415
 

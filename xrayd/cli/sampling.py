@@ -13,7 +13,7 @@ import msgspec
 
 from xrayd.cli.flags import CommandLine
 from xrayd.cli.healthcheck import listen_address
-from xrayd.config import load, read_rules_file
+from xrayd.config_sources import load, read_rules_file
 from xrayd.errors import ConfigError
 from xrayd.logs import printable
 from xrayd.sampling.broker import Broker

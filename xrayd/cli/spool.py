@@ -14,7 +14,7 @@ import click
 import httpx
 
 from xrayd.cli.flags import CommandLine
-from xrayd.config import load
+from xrayd.config_sources import load
 from xrayd.errors import ConfigError
 from xrayd.logs import printable
 from xrayd.spool.dead import DeadLetter, read_dead_letters

@@ -294,7 +294,7 @@ class _Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_complete:
             return
-        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        self._headers.append((name.lower().decode("latin-1"), value.decode("latin-1")))
         self._headers_size += len(name) + len(value)
         if len(self._headers) > _HEADERS_MAX or self._headers_size > _HEAD_BYTES_MAX:
             self._refusal = text_response(431, "too many or too large headers")

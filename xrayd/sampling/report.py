@@ -57,7 +57,7 @@ _Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 _Name = Annotated[str, Meta(min_length=1, max_length=_NAME_LONGEST)]
 
 
-class Statistics(Struct, frozen=True):
+class Statistics(Struct, frozen=True, gc=False):
     """What one client did with one rule since its last report: a document of the model.
 
     Attributes:
@@ -102,7 +102,7 @@ class SamplingBoost(Struct, frozen=True):
     boost_rate_ttl: float = field(name="BoostRateTTL")
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class Target(Struct, frozen=True, kw_only=True, gc=False):
     """What a client is to do with one rule from now on.
 
     Quota and TTL come together or not at all: the OpenTelemetry samplers take a quota without a TTL

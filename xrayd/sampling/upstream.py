@@ -7,6 +7,7 @@ answer was lost is counted twice by AWS; nothing can be done about that on this 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
@@ -85,7 +86,7 @@ class Pending:
 
     def __init__(self, client_id: str) -> None:
         self._client_id = client_id
-        self._counts: dict[str, Counts] = {}
+        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
         self._boosts: dict[BoostKey, BoostCounts] = {}
         self._sent_at: dict[str, float] = {}
 
@@ -98,7 +99,7 @@ class Pending:
     def add(self, rows: Iterable[Statistics]) -> None:
         """Add a client's counts; zeros too, for they ask to keep the rule's quota."""
         for row in rows:
-            self._put(row.rule_name, row)
+            self._counts[row.rule_name].add(row)
 
     def add_boost(self, row: BoostStatistics) -> bool:
         """Add a client's anomalies; False: there are too many services already."""
@@ -135,7 +136,7 @@ class Pending:
         """Counts of a call that AWS did not take: all, or those of the named rules."""
         for name, counts in call.counts.items():
             if rule_names is None or name in rule_names:
-                self._put(name, counts)
+                self._counts[name].add(counts)
                 self._sent_at.pop(name, None)
 
     def put_back_boosts(self, call: RoundCall, rule_names: Collection[str] | None = None) -> None:
@@ -152,12 +153,6 @@ class Pending:
             del self._boosts[key]
         for name in self._sent_at.keys() - rule_names:
             del self._sent_at[name]
-
-    def _put(self, name: str, more: Counts | Statistics) -> None:
-        counts = self._counts.get(name)
-        if counts is None:
-            counts = self._counts[name] = Counts()
-        counts.add(more)
 
     def _put_boost(self, key: BoostKey, more: BoostCounts) -> None:
         had = self._boosts.get(key, (0, 0, 0))
@@ -176,12 +171,11 @@ class Pending:
             min(counts.borrowed, COUNT_MAX),
         )
         if fits != counts:
-            rest = Counts(
+            self._counts[name] = Counts(
                 counts.requests - fits.requests,
                 counts.sampled - fits.sampled,
                 counts.borrowed - fits.borrowed,
             )
-            self._put(name, rest)
         return fits
 
 

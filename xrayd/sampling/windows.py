@@ -5,6 +5,7 @@ Sources: botocore model, AWS X-Ray Developer Guide.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from msgspec import Struct, field
@@ -19,7 +20,7 @@ _CLOCKS_APART_S = 60
 """A client's timestamp further from ours than this is not believed."""
 
 
-class Counts(Struct):
+class Counts(Struct, gc=False):
     """Requests that matched a rule, and of them those sampled and those sampled on borrowed
     reservoir.
     """
@@ -51,20 +52,12 @@ class Windows:
     """Counts per window and rule for the last hour."""
 
     def __init__(self) -> None:
-        self._windows: dict[int, dict[str, Counts]] = {}
+        self._windows: dict[int, defaultdict[str, Counts]] = {}
 
     def add(self, rows: Iterable[Statistics], now: float) -> None:
         """Count what a client reported, at its own time, or at `now` if that cannot be meant."""
-        window: dict[str, Counts] = {}
-        latest: float | None = -1.0
         for row in rows:
-            if row.timestamp != latest:  # all documents of a report mostly have the same
-                latest = row.timestamp
-                window = self._window(latest, now)
-            counts = window.get(row.rule_name)
-            if counts is None:
-                counts = window[row.rule_name] = Counts()
-            counts.add(row)
+            self._window(row.timestamp, now)[row.rule_name].add(row)
 
     def summaries(self, now: float) -> list[Summary]:
         """The last hour, oldest first, only where there were requests."""
@@ -76,14 +69,14 @@ class Windows:
             if counts.requests or counts.sampled or counts.borrowed
         ]
 
-    def _window(self, at: float | None, now: float) -> dict[str, Counts]:
+    def _window(self, at: float | None, now: float) -> defaultdict[str, Counts]:
         if at is None or abs(at - now) > _CLOCKS_APART_S:
             at = now
         start = int(at) // WINDOW_S * WINDOW_S
         window = self._windows.get(start)
         if window is None:
             self._drop_old(now)
-            window = self._windows[start] = {}
+            window = self._windows[start] = defaultdict(Counts)
         return window
 
     def _drop_old(self, now: float) -> None:

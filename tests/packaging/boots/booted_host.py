@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from fakes.documents import make_datagram, make_document
 from fakes.xray import CREDENTIALS, FakeXRay
+from install_lines import read_line
 
 PATIENCE_S = 60.0
 PACKAGES = Path("/packages")
@@ -19,10 +21,10 @@ IS_BOOT = os.environ.get("XRAYD_BOOT") == "1"
 CONFIGURATION = Path("/etc/amazon/xray/cfg.yaml")
 
 
-def run(*words: str | Path, check: bool = True, env=None) -> str:
+def run(*words: str | Path, check: bool = True, env=None, cwd: Path | None = None) -> str:
     done = subprocess.run(
         [str(w) for w in words], capture_output=True, text=True, check=False, timeout=PATIENCE_S,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **(env or {})}, cwd=cwd, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}{journal()}"
     return done.stdout + done.stderr
@@ -34,6 +36,14 @@ def journal() -> str:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return "\n--- journal ---\n" + done.stdout
+
+
+def install(where: str, directory: Path = PACKAGES) -> str:
+    """Run the README's line for a platform where its package lies; for PREVIOUS, with that one."""
+    *command, package = shlex.split(read_line(where))
+    if directory == PREVIOUS:
+        (package,) = directory.glob(f"*{Path(package).suffix}")
+    return run(*command, package, cwd=directory)
 
 
 def show(unit: str, name: str) -> str:

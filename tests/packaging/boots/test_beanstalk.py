@@ -7,6 +7,7 @@ a booted container of its own.
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 import tarfile
 from pathlib import Path
@@ -26,6 +27,7 @@ from booted_host import (
     write_environment,
 )
 from fakes.xray import FakeXRay
+from install_lines import read_line
 
 pytestmark = [
     pytest.mark.root,
@@ -69,7 +71,9 @@ def upstream():
         settings.write_text("[Service]\n" + settings.read_text())
         run("systemctl", "daemon-reload")
         run("systemctl", "start", UNIT)
-        shutil.copytree("/source/packaging/beanstalk/.platform", STAGING / ".platform")
+        STAGING.mkdir(parents=True)
+        line = read_line("Elastic Beanstalk").replace("APPLICATION", str(STAGING))
+        run(*shlex.split(line), cwd=Path("/source"))
         ARCHIVE.parent.mkdir()
         yield fake
 

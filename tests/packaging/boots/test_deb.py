@@ -17,6 +17,7 @@ from booted_host import (
     PACKAGES,
     PREVIOUS,
     arrives,
+    install,
     is_active,
     measure_start,
     pid_of,
@@ -36,6 +37,9 @@ pytestmark = [
 ]
 UNIT = "xrayd.service"
 
+WHERE = "Debian, Ubuntu"
+
+# As the original's package behaves: its unit is a configuration file, which outlives the package.
 ORIGINAL = {
     "DEBIAN/control": """Package: xray
 Version: 3.6.6
@@ -43,9 +47,13 @@ Architecture: all
 Maintainer: nobody <nobody@example.invalid>
 Description: stand-in for the original daemon's package
 """,
-    "DEBIAN/conffiles": "/etc/amazon/xray/cfg.yaml\n",
+    "DEBIAN/conffiles": "/etc/amazon/xray/cfg.yaml\n/lib/systemd/system/xray.service\n",
+    "DEBIAN/preinst": "#!/bin/sh\nuseradd --system -s /bin/false xray\n",
+    "DEBIAN/postinst": "#!/bin/sh\nsystemctl daemon-reload\nsystemctl start xray\n",
+    "DEBIAN/prerm": "#!/bin/sh\nsystemctl stop xray\n",
     "etc/amazon/xray/cfg.yaml": 'Region: ""\nVersion: 2\n',
     "lib/systemd/system/xray.service": """[Service]
+User=xray
 ExecStart=/usr/bin/xray
 [Install]
 WantedBy=network-online.target
@@ -61,33 +69,38 @@ def upstream():
         yield fake
 
 
-def find_package(directory: Path) -> Path:
-    (package,) = directory.glob("xrayd_*.deb")
-    return package
-
-
-def install(package: Path) -> str:
-    return run("dpkg", "--force-confold", "-i", package, env={"DEBIAN_FRONTEND": "noninteractive"})
-
-
 def test_original_s_package_is_replaced_and_its_edited_configuration_kept(upstream, tmp_path):
     tree = tmp_path / "xray"
     for name, text in ORIGINAL.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text)
+    for program in ("preinst", "postinst", "prerm"):
+        (tree / "DEBIAN" / program).chmod(0o755)
     (tree / "usr/bin/xray").chmod(0o755)
     run("dpkg-deb", "--root-owner-group", "-b", tree, tmp_path / "xray.deb")
     run("dpkg", "-i", tmp_path / "xray.deb")
-    run("systemctl", "enable", "--now", "xray.service")
+    run("systemctl", "enable", "xray.service")
+    assert program_of("xray.service") == "/usr/bin/sleep"
     CONFIGURATION.write_text(CONFIGURATION.read_text() + "# the administrator's\n")
+    # What an administrator answers whom dpkg asks whether to keep that.
+    Path("/etc/dpkg/dpkg.cfg.d/keep").write_text("force-confold\n")
 
-    install(find_package(PREVIOUS))
+    install(WHERE, PREVIOUS)
 
     assert program_of(UNIT) == "/usr/lib/xrayd/xray"
     assert "# the administrator's" in CONFIGURATION.read_text()
     original = run("dpkg-query", "-W", "-f", "${db:Status-Status}", "xray", check=False)
     assert original != "installed"
-    assert os.readlink("/etc/systemd/system/xray.service").endswith("/xrayd.service")
+    links = Path("/etc/systemd/system").rglob("xray*.service")
+    assert {os.readlink(link) for link in links} == {f"/lib/systemd/system/{UNIT}"}
+
+
+def test_what_the_original_left_behind_can_be_purged():
+    pid = pid_of(UNIT)
+    run("dpkg", "-P", "xray")
+    assert pid_of(UNIT) == pid
+    assert "# the administrator's" in CONFIGURATION.read_text()
+    assert show("xray.service", "Id") == UNIT
 
 
 def test_service_is_active_enabled_and_known_by_both_names():
@@ -184,7 +197,7 @@ def buffer_of_port_2000() -> int:
 
 def test_upgrade_restarts_it_and_keeps_the_configuration(upstream):
     pid = pid_of(UNIT)
-    install(find_package(PACKAGES))
+    install(WHERE)
     wait_until(lambda: is_active(UNIT), "the restart")
     assert pid_of(UNIT) != pid
     assert "# the administrator's" in CONFIGURATION.read_text()
@@ -203,7 +216,7 @@ def test_sigterm_with_a_backlog_drains_it(upstream):
 
 def test_a_disabled_service_stays_disabled_through_an_upgrade():
     run("systemctl", "disable", "--now", UNIT)
-    install(find_package(PACKAGES))
+    install(WHERE)
     assert not is_active(UNIT)
     assert run("systemctl", "is-enabled", UNIT, check=False).strip() == "disabled"
     run("systemctl", "enable", "--now", UNIT)
@@ -217,6 +230,12 @@ def test_removal_stops_it_and_keeps_the_configuration():
     assert CONFIGURATION.exists()
 
 
+def test_installed_again_it_runs_again():
+    install(WHERE)
+    assert is_active(UNIT)
+    assert run("systemctl", "is-enabled", "xray.service").strip() == "alias"
+
+
 def test_purge_leaves_nothing():
     run("dpkg", "-P", "xrayd")
     left = [p for p in ("/etc/amazon", "/var/log/xray", "/var/lib/xray", "/usr/lib/xrayd") if
@@ -224,3 +243,16 @@ def test_purge_leaves_nothing():
     assert left == []
     assert "xray" not in Path("/etc/passwd").read_text()
     assert list(Path("/etc/systemd/system").rglob("xray*")) == []
+
+
+def test_by_hand_it_is_what_the_readme_says(upstream):
+    (archive,) = PACKAGES.glob("xrayd-*-linux-*.tar.gz")
+    Path("/opt/xrayd/bin").mkdir(parents=True)
+    run("tar", "-xzf", archive, "-C", "/opt/xrayd", "--strip-components=1")
+    Path("/opt/xrayd/bin/xrayd").symlink_to("/opt/xrayd/xray")
+    text = Path("/source/packaging/README.md").read_text().partition("\nBy hand it is ")[2]
+    write_environment(Path("/etc/amazon/xray/environment"), upstream)
+    run("sh", "-euc", text.split("```")[1], cwd=Path("/source"))
+    assert is_active("xray.service")
+    assert program_of(UNIT) == "/opt/xrayd/xray"
+    arrives(upstream, send(20))

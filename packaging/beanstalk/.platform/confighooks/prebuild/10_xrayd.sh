@@ -32,10 +32,11 @@ restore() { # how: restart, or try-restart if it runs
   systemctl "$1" "$unit"
 }
 
-# Everything loaded, ports bound, configuration read: on ports nobody else has, for two seconds.
+# Everything loaded, ports bound, configuration read: on ports nobody else has, for two seconds, and
+# without the environment's properties, among which may be a spool's directory.
 runs_here() {
   "$1" --version >/dev/null || return 1
-  timeout 2 "$1" -o -n us-east-1 -b 127.0.0.1:0 -t 127.0.0.1:0 >/dev/null
+  timeout 2 env -i PATH="$PATH" "$1" -o -n us-east-1 -b 127.0.0.1:0 -t 127.0.0.1:0 >/dev/null
   [ $? -eq 124 ]
 }
 
