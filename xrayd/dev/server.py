@@ -36,6 +36,8 @@ _LINGER_S = 0.2
 _EXIT_S = 5.0
 _TURN_S = 0.0005
 _ANSWERS_S = 2.0
+# Eight other daemons' or clients' largest requests at once.
+_BODIES_BYTES_MAX = 64 * 1024 * 1024
 
 
 class DevSettings(msgspec.Struct):
@@ -101,7 +103,7 @@ async def run_dev(settings: DevSettings) -> None:
     )
     relay.receiver.start()
     relay.uploader.open()
-    routes = Routes(endpoint.screen, endpoint.handle)
+    routes = Routes(endpoint.screen, endpoint.handle, _BODIES_BYTES_MAX)
     servers = [HttpServer(sock, routes) for sock in (settings.tcp, settings.api) if sock]
     if settings.metrics is not None:
         servers.append(_metrics_server(settings.metrics, relay, api))
