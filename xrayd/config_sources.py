@@ -110,7 +110,7 @@ def read_rules_file(path: str) -> list[SamplingRuleRecord]:
     from xrayd.sampling.rulefile import read_rules  # noqa: PLC0415
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a BOM
             text = file.read()
             modified_at = os.fstat(file.fileno()).st_mtime
         content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)

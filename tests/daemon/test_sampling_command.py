@@ -126,6 +126,13 @@ def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: 
     }
 
 
+@pytest.mark.parametrize("name", ["rules.json", "rules.yaml"])
+def test_a_rules_file_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(json.dumps([PATH_RULE]), encoding="utf-8-sig")
+    assert explained(tmp_path, str(path), "--client", "sdk")["sdk"]["rule"] == "Checkout"
+
+
 def test_an_explanation_says_why_in_words(tmp_path: Path, rules_file: str) -> None:
     code, output = run(
         tmp_path, "sampling", "--rules-file", rules_file,

@@ -107,3 +107,16 @@ def test_times_in_milliseconds_are_refused(field):
         (unprocessed,) = answer["UnprocessedTraceSegments"]
         assert unprocessed["Id"] == document["id"]
         assert unprocessed["ErrorCode"] == "MissingStartTime"
+
+
+def test_what_is_stored_however_deep_can_be_read():
+    """Readers stand deeper in the stack than who stored: what that could just decode, they could
+    not.
+    """
+    with endpoint() as shared:
+        for levels in range(900, 1000):
+            deep = json.dumps(segment(levels, levels, "deep", 0))[:-1]
+            deep += ', "metadata": ' + '{"a":' * levels + "1" + "}" * levels + "}"
+            shared.ask("/TraceSegments", TraceSegmentDocuments=[deep])
+            shared.ask("/Traces", TraceIds=[trace_id(levels)])
+        assert shared.ask("/TraceSummaries", **NEAR)["TraceSummaries"] == []

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xrayd.dev.documents import (
+    DEPTH_MAX,
     DOCUMENT_BYTES_MAX,
     Accepted,
     Rejected,
@@ -259,6 +260,23 @@ def test_nesting_too_deep_to_read_is_refused():
     assert verdict.code == "ParseError"
     (verdict,) = parse_documents("[" * 30_000)
     assert verdict.code == "ParseError"
+
+
+def test_nesting_is_bounded_where_everything_can_still_read_it():
+    def nested(levels):
+        inner = '{"a":' * levels + '"]}[{"' + "}" * levels
+        return json.dumps(MINIMAL)[:-1] + f', "metadata": {inner}}}'
+
+    (deepest,) = parse_documents(nested(DEPTH_MAX - 1))
+    assert isinstance(deepest, Accepted)
+    assert load_document(deepest.text).id == MINIMAL["id"]
+    (deeper,) = parse_documents(nested(DEPTH_MAX))
+    assert (deeper.id, deeper.code) == (MINIMAL["id"], "InvalidSegment")
+
+
+def test_many_things_beside_each_other_are_not_deep():
+    wide = MINIMAL | {"metadata": {"default": [{"a": []}] * DEPTH_MAX}}
+    assert isinstance(parse_documents(json.dumps(wide))[0], Accepted)
 
 
 def test_complete_beats_in_progress_and_the_later_of_two_alike_wins():

@@ -129,6 +129,19 @@ def test_a_call_without_a_surrounding_span_gets_a_segment_around_it():
     assert (call["name"], call["namespace"]) == ("api.example.com", "remote")
 
 
+def test_a_call_without_a_surrounding_span_is_a_trace_of_its_service_and_the_one_called():
+    spans = Spans()
+    spans.add("1", CLIENT, attributes={"server.address": "api.example.com"})
+    documents = [verdict.document for verdict in read_payload(spans.encode()).verdicts]
+    trace = compile_trace(XRAY_ID, documents, now=60, last_received=0)
+    assert {(node.name, node.type) for node in trace.nodes} == {
+        ("shop", "client"),
+        ("shop", ""),
+        ("api.example.com", "remote"),
+    }
+    assert len({entity.id for entity in trace.segments}) == 2
+
+
 @pytest.mark.parametrize(
     ("attributes", "name"),
     [
@@ -380,6 +393,28 @@ def test_attributes_are_metadata_unless_they_ask_to_be_annotations():
     assert document["metadata"] == {
         "default": {"plain": 1, "nested": {"a": [1, "01", None]}, "empty": None}
     }
+
+
+def test_values_no_exporter_should_send_cost_only_themselves():
+    def fail(span):
+        frame = f'  File "a.py", line {"9" * 5000}, in f'
+        set_attributes(
+            span.events.add(name="exception").attributes, {"exception.stacktrace": frame}
+        )
+
+    document = only(
+        kind=SERVER,
+        change=fail,
+        attributes={
+            "aws.xray.annotations": ["x", ["nested"], {"a": 1}, None],
+            "x": 1,
+            "http.method": "GET",
+            "http.status_code": "9" * 5000,
+        },
+    )
+    assert document["annotations"] == {"x": 1}
+    assert document["http"] == {"request": {"method": "GET"}}
+    assert "stack" not in document["cause"]["exceptions"][0]
 
 
 def test_links_keep_their_ids_in_x_ray_form():

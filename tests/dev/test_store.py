@@ -164,6 +164,16 @@ class TestProcesses:
             child.kill()
         Database(path).close()
 
+    def test_a_link_to_the_file_is_the_same_file(self, path):
+        link = f"{path}.link"
+        os.symlink(path, link)
+        first = Database(path)
+        with pytest.raises(StoreError, match="in use by another xrayd"):
+            Database(link)
+        first.close()
+        Database(link).close()
+        assert not os.path.exists(f"{link}.lock")
+
     def test_the_same_process_cannot_open_it_twice_either(self, path):
         first = Database(path)
         with pytest.raises(StoreError, match=str(os.getpid())):
@@ -315,6 +325,23 @@ class TestBounds:
             assert answer.status == 500
             assert "full" in json.loads(answer.body)["Message"]
             assert list(shared.api.backend.store.load([trace_id(1), trace_id(2)])) == [trace_id(1)]
+
+    def test_a_full_disk_leaves_what_was_there_to_be_read(self, path):
+        with endpoint(path) as shared:
+            database = shared.api.backend.store.database
+            shared.put(segment(1, 1, "api", 0))
+            shared.clock.now += 5
+            assert shared.api.compile_due() == 1
+            annotations = {f"a{number}": "x" * 900 for number in range(40)}
+            shared.put(*(segment(n, n, "api", 0, annotations=annotations) for n in range(2, 22)))
+            with database.writing() as connection:
+                (pages,) = connection.execute("PRAGMA page_count").fetchone()
+                connection.execute(f"PRAGMA max_page_count = {pages}")
+            shared.clock.now += 5
+            with pytest.raises(StoreError, match="full"):
+                shared.api.compile_due()
+            assert found(shared) == [trace_id(1)]
+            assert shared.ask("/ServiceGraph", **HOUR)["Services"]
 
     def test_a_closed_store_says_so(self, path):
         store = Store(Database(path))

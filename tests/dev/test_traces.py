@@ -229,6 +229,29 @@ def test_a_call_that_nobody_answered_has_an_inferred_segment():
     ]
 
 
+def test_an_inferred_segment_takes_no_id_that_a_document_has():
+    taken = derive_id(TRACE_ID, "2" * 16)
+    trace = compile_documents(
+        segment("1", "api", subsegments=[subsegment("2", "db", namespace="remote")]),
+        segment("", "other", 0.5, id=taken),
+    )
+    ids = [entity.id for entity in trace.segments]
+    assert len(set(ids)) == len(ids) == 3
+    assert taken in ids
+    assert ("api", "db", "db") in edges(trace)
+
+
+def test_a_placeholder_takes_no_id_that_a_document_has():
+    taken = derive_id(TRACE_ID, f"above {'2' * 16}")
+    trace = compile_documents(
+        subsegment("2", "chicken", parent="3"),
+        subsegment("3", "egg", parent="2"),
+        segment("", "other", id=taken),
+    )
+    assert sorted(entity.name for entity in trace.segments) == ["(missing parent)", "other"]
+    assert len({entity.id for entity in trace.segments}) == 2
+
+
 def test_a_real_segment_takes_the_place_of_the_inferred_one():
     call = subsegment("2", "names.example.com", 0.1, 0.4, namespace="remote", fault=True)
     trace = compile_documents(

@@ -560,3 +560,11 @@ def test_summaries_are_ten_second_windows_of_all_clients_and_of_the_last_hour():
     assert shown == [("a", start, 11, 6, 2), ("b", start + 10, 2, 0, 0)]
     assert [each.rule_name for each in made.summaries(start + 3_611)] == ["b"]
     assert made.summaries(start + 3_630) == []
+
+
+def test_a_window_never_shows_more_than_the_models_integer():
+    made = authority(rule("a"))
+    for _ in range(3):
+        made.report(body(row("a", A, 2**31 - 1, 2**31 - 1, 2**31 - 1)), NOW)
+    (shown,) = made.summaries(NOW)
+    assert (shown.requests, shown.sampled, shown.borrowed) == (2**31 - 1,) * 3

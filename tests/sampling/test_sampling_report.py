@@ -154,6 +154,13 @@ def test_a_body_cut_short_by_nodes_content_length_is_read_as_far_as_it_goes(name
         assert [each.rule_name for each in report.statistics] == ["first", name]
 
 
+def test_the_list_that_is_none_is_named():
+    with pytest.raises(ReportError, match=r"^SamplingBoostStatisticsDocuments must be a list"):
+        read_report(b'{"SamplingStatisticsDocuments": [], "SamplingBoostStatisticsDocuments": 5}')
+    with pytest.raises(ReportError, match=r"^SamplingStatisticsDocuments must be a list"):
+        read_report(b'{"SamplingStatisticsDocuments": {"a": 1}}')
+
+
 def test_boost_documents_are_read_and_malformed_ones_refused_alone():
     boost = {
         "RuleName": "r",

@@ -150,6 +150,23 @@ def test_there_is_a_bound_on_the_clients_remembered():
     assert poll(shares, "one more", 1, NOW + 62) is not None or shares.alive(INTERVAL, NOW) == 2
 
 
+def test_clients_that_came_and_went_without_a_quota_make_room_for_those_that_come_later():
+    shares = Shares()
+    for number in range(HOLDERS_MAX):
+        shares.note(f"{number}", 1, INTERVAL, NOW)
+    assert poll(shares, "after a week", 1, NOW + 604_800, ttl=NOW + 605_000) == 10
+
+
+def test_clients_whose_shares_have_ended_make_room_for_those_that_come_later():
+    shares = Shares()
+    for number in range(HOLDERS_MAX):
+        shares.note(f"{number}", 1, INTERVAL, NOW)
+    for number in range(HOLDERS_MAX):
+        assert shares.hand_out(f"{number}", HOLDERS_MAX, int(NOW + 30), INTERVAL, NOW) == 1
+    assert poll(shares, "next", 1, NOW + 20, ttl=NOW + 50) is None  # the others may still come
+    assert poll(shares, "next", 1, NOW + 31, ttl=NOW + 61) == 10
+
+
 class Model:
     """What the clients really hold: the last quota each was given, until its TTL."""
 

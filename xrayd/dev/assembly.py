@@ -6,7 +6,7 @@ inferred from the calls to them; subsegments whose parent stays away get a place
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from copy import copy
 
 import msgspec
@@ -216,7 +216,7 @@ def _make_placeholders(
     for orphan in orphans:
         # In a broken cycle the parent is there, so its id is taken.
         is_cyclic = orphan.parent_id in entities
-        id_ = derive_id(trace_id, f"above {orphan.id}") if is_cyclic else orphan.parent_id
+        id_ = _free_id(trace_id, f"above {orphan.id}", entities) if is_cyclic else orphan.parent_id
         groups.setdefault(id_, []).append(orphan)
     placeholders: list[Entity] = []
     for id_, group in groups.items():
@@ -243,13 +243,21 @@ def _infer_segments(
     trace_id: str, segments: Iterable[Entity], entities: dict[str, Entity]
 ) -> list[Entity]:
     answered = {segment.parent_id for segment in segments}
-    return [
-        _build_entity(
-            infer_segment(trace_id, call.document), call.id, is_segment=True, is_inferred=True
-        )
-        for call in entities.values()
-        if call.segment_id and not call.is_segment and call.is_remote and call.id not in answered
-    ]
+    inferred: list[Entity] = []
+    for call in entities.values():
+        if call.segment_id and not call.is_segment and call.is_remote and call.id not in answered:
+            id_ = _free_id(trace_id, call.id, entities)
+            document = infer_segment(trace_id, id_, call.document)
+            inferred.append(_build_entity(document, call.id, is_segment=True, is_inferred=True))
+    return inferred
+
+
+def _free_id(trace_id: str, seed: str, taken: Container[str]) -> str:
+    """A derived id that no document has: whoever sends can derive ids too."""
+    id_ = derive_id(trace_id, seed)
+    while id_ in taken:
+        id_ = derive_id(trace_id, id_)
+    return id_
 
 
 def _find_roots(segments: list[Entity], entities: dict[str, Entity]) -> list[Entity]:

@@ -93,7 +93,8 @@ class Database:
                 self._writer = self._connect(WRITER_CACHE_KIB)
                 schema.create(self._writer)
             else:
-                self._open_file(Path(path))
+                # what a link leads to, or two processes could use it by two names
+                self._open_file(Path(os.path.realpath(path)))
         except sqlite3.Error as error:
             self.close()
             raise StoreError(f"cannot use the database {path}: {error}") from error

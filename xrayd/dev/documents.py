@@ -27,6 +27,11 @@ from xrayd.dev.model import (
 DOCUMENT_BYTES_MAX = 64 * 1024
 """Largest document X-Ray takes (AWS X-Ray endpoints and quotas)."""
 
+DEPTH_MAX = 500
+"""Objects and arrays in each other. Decoders and encoders give up at a depth that depends on who
+calls them; with this it is the same for all, and what is stored can be read.
+"""
+
 SEGMENT_NAME_MAX = 200
 SUBSEGMENT_NAME_MAX = 250
 UNKNOWN_NAME = "unknown"
@@ -38,6 +43,8 @@ _ENTITY_ID = re.compile(r"[0-9a-fA-F]{16}")
 _NAME = re.compile(r"[\w\s.:/%&#=+\\\-@]+")
 """Unicode letters, numbers, whitespace and _ . : / % & # = + \\ - @ (AWS X-Ray Developer Guide).
 Holds for subsegments too: X-Ray answers InvalidName to brackets, `?`, `$` and commas in theirs."""
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(r"[][{}]")
 _document_decoder = msgspec.json.Decoder(Document)
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -46,7 +53,7 @@ class RejectionCode(StrEnum):
     """`ErrorCode` of an unprocessed segment. The first seven were seen from X-Ray."""
 
     INVALID_NAME = "InvalidName"
-    INVALID_SEGMENT = "InvalidSegment"  # here: the document is too large
+    INVALID_SEGMENT = "InvalidSegment"  # here: the document is too large or too deep
     INVALID_TRACE_ID = "InvalidTraceId"
     MISSING_END_TIME = "MissingEndTime"
     MISSING_ID = "MissingId"
@@ -176,6 +183,8 @@ def _judge(document: Document, text: str, lenient: bool) -> Accepted | Rejected:
         not text.isascii() and len(text.encode(errors="surrogatepass")) > DOCUMENT_BYTES_MAX
     ):
         return _reject(document.id, RejectionCode.INVALID_SEGMENT, document.is_subsegment)
+    if text.count("{") + text.count("[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+        return _reject(document.id, RejectionCode.INVALID_SEGMENT, document.is_subsegment)
     for subsegment in _iterate_embedded(document):
         code = _find_fault(subsegment, lenient, nested=True)
         if code is not None:
@@ -184,6 +193,15 @@ def _judge(document: Document, text: str, lenient: bool) -> Accepted | Rejected:
         _name_the_nameless(document)
     document.trace_id = document.trace_id.lower()
     return Accepted(document, text)
+
+
+def _depth(text: str) -> int:
+    """How deep arrays and objects are nested in JSON."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_TEXT.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _find_fault(document: Document, lenient: bool, *, nested: bool) -> RejectionCode | None:

@@ -12,14 +12,14 @@ FRAMES_MAX = 50
 """Stack frames kept of an exception; the rest are counted in `truncated`."""
 
 _PYTHON_FRAME = re.compile(
-    r'^ *File "(?P<path>.+)", line (?P<line>\d+), in (?P<label>.+)$', re.MULTILINE
+    r'^ *File "(?P<path>.+)", line (?P<line>\d{1,9}), in (?P<label>.+)$', re.MULTILINE
 )
 _JAVASCRIPT_FRAME = re.compile(
-    r"^ *at (?:async )?(?:(?P<label>[^()\n]+?) \()?(?P<path>[^()\n]+?):(?P<line>\d+):\d+\)?$",
+    r"^ *at (?:async )?(?:(?P<label>[^()\n]+?) \()?(?P<path>[^()\n]+?):(?P<line>\d{1,9}):\d+\)?$",
     re.MULTILINE,
 )
 _JAVA_FRAME = re.compile(
-    r"^[ \t]*at (?P<label>[^()\n]+)\((?P<path>[^():\n]+)(?::(?P<line>\d+))?\)$", re.MULTILINE
+    r"^[ \t]*at (?P<label>[^()\n]+)\((?P<path>[^():\n]+)(?::(?P<line>\d{1,9}))?\)$", re.MULTILINE
 )
 
 

@@ -44,7 +44,7 @@ def name_downstream(call: Document) -> tuple[str, str]:
     return resource or (service, f"AWS::{service}")
 
 
-def infer_segment(trace_id: str, call: Document) -> Document:
+def infer_segment(trace_id: str, id_: str, call: Document) -> Document:
     """The segment X-Ray shows in place of the one the called service did not send.
 
     It has the call's name, times and flags and copies of `http`, `aws` and `sql`; its parent is
@@ -53,7 +53,7 @@ def infer_segment(trace_id: str, call: Document) -> Document:
     _, node_type = name_downstream(call)
     return Document(
         name=call.name,
-        id=derive_id(trace_id, call.id),
+        id=id_,
         trace_id=trace_id,
         parent_id=call.id,
         start_time=call.start_time,

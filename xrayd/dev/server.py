@@ -24,7 +24,7 @@ from xrayd.dev.pageapi import News, PageApi
 from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX
 from xrayd.dev.store import Store
 from xrayd.errors import ConfigError, StoreError
-from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.lifecycle import Group, Signals
 from xrayd.net.http_messages import Routes
 from xrayd.net.http_server import HttpServer
 from xrayd.net.sockets import describe_address
@@ -70,6 +70,7 @@ async def run_dev(settings: DevSettings) -> None:
     Raises:
         ConfigError: the data file cannot be used.
     """
+    signals = Signals()
     # Threads that compute must not make those that store wait long for their turn: each statement
     # of SQLite gives the interpreter's lock away, and the usual 5 ms are ages to get it back.
     sys.setswitchinterval(_TURN_S)
@@ -117,7 +118,7 @@ async def run_dev(settings: DevSettings) -> None:
         group.start(keep_house(api, settings.keep_s, settings.keep_bytes, news.renew))
         group.start(write_back(database))
         demo.switch(settings.demo)
-        signal_name = await shutdown_signal(group, _explain_hangup)
+        signal_name = await signals.wait(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
         for server in servers:
             server.stop()

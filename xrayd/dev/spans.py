@@ -23,6 +23,7 @@ _INVALID_NAME_CHARACTERS = re.compile(r"[^\w\s.:/%&#=+\\\-@]")
 _NAME_MAX = 200
 _ANNOTATION_PREFIX = "annotation."
 _ANNOTATION_KEYS = "aws.xray.annotations"
+_DIGITS_MAX = 18  # a number of 63 bits
 _INVALID_KEY_CHARACTERS = re.compile(r"[^A-Za-z0-9_.]")
 
 _ORIGINS = {
@@ -162,7 +163,8 @@ def convert_span(span: Span) -> list[Document]:
     if not is_call:
         return [_complete_segment(document, span)]
     surrounding = Document(
-        id=derive_id(document.trace_id, span.id),
+        # not derived like the segment inferred from the call
+        id=derive_id(document.trace_id, f"around {span.id}"),
         trace_id=document.trace_id,
         parent_id=span.parent_id,
         start_time=span.start,
@@ -215,12 +217,12 @@ def _add_attributes(
     document: Document, attributes: dict[str, Any], described: dict[str, Any]
 ) -> Document:
     """Annotations for what asks to be one, metadata for the rest."""
-    wanted = attributes.get(_ANNOTATION_KEYS)
-    wanted_keys = set(wanted) if isinstance(wanted, list) else set()
+    listed = attributes.get(_ANNOTATION_KEYS)
+    wanted = {key for key in listed if isinstance(key, str)} if isinstance(listed, list) else set()
     annotations: dict[str, Any] = {}
     metadata: dict[str, Any] = dict(described)
     for key, value in attributes.items():
-        is_wanted = key in wanted_keys or key.startswith(_ANNOTATION_PREFIX)
+        is_wanted = key in wanted or key.startswith(_ANNOTATION_PREFIX)
         if is_wanted and isinstance(value, (str, int, float)):
             name = key.removeprefix(_ANNOTATION_PREFIX)
             annotations[_INVALID_KEY_CHARACTERS.sub("_", name)] = value
@@ -332,7 +334,9 @@ _DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 
 def _read_number(span: Span, *keys: str) -> int | None:
     text = span.read_text(*keys)
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    if text is None or len(text) > _DIGITS_MAX or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
 
 
 def _read_sql(span: Span) -> dict[str, Any] | None:

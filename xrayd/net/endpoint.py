@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,17 @@ def find_early_endpoint(setting: str, environment: Mapping[str, str]) -> tuple[s
     return "", ""
 
 
+def check_metadata_address(environment: Mapping[str, str]) -> None:
+    """See that the address of EC2 instance metadata is one, where the environment names it.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+    if environment.get(name) and environment.get("AWS_EC2_METADATA_DISABLED", "") != "true":
+        _checked(environment[name], name)
+
+
 def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> str:
     """The region's endpoint by botocore's rules, FIPS and dual-stack included.
 
@@ -42,8 +52,6 @@ def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> 
     from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-    if not is_region(region):
-        raise ConfigError(f"{region!r} is no region")
     loader = session.get_component("data_loader")
     rules = loader.load_service_model("xray", "endpoint-rule-set-1")
     provider = EndpointProvider(rules, loader.load_data("partitions"))
@@ -56,11 +64,6 @@ def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> 
         return str(provider.resolve_endpoint(**wanted).url)
     except BotoCoreError as error:
         raise ConfigError(f"region {region!r}: no X-Ray endpoint: {error}") from error
-
-
-def is_region(name: str) -> bool:
-    """Whether a region may be called so; whatever else would change the host asked."""
-    return re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name) is not None
 
 
 def _is_true(session: Any, environment: Mapping[str, str], name: str) -> bool:

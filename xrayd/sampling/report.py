@@ -230,8 +230,12 @@ def _read_liberally(body: dict[str, Any]) -> Report:
     """Document by document, so that one bad one costs only itself."""
     listed = body.get("SamplingStatisticsDocuments") or []
     boosts = body.get("SamplingBoostStatisticsDocuments")
-    if not isinstance(listed, list) or not isinstance(boosts, list | None):
-        raise ReportError("SamplingStatisticsDocuments must be a list of objects.")
+    for name, value in (
+        ("SamplingStatisticsDocuments", listed),
+        ("SamplingBoostStatisticsDocuments", boosts),
+    ):
+        if not isinstance(value, list | None):
+            raise ReportError(f"{name} must be a list of objects.")
     statistics, unprocessed = [], []
     for raw in listed:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from xrayd.errors import ConfigError
+from xrayd.sampling.report import COUNT_MAX
 from xrayd.sampling.rule import (
     DEFAULT_PRIORITY,
     DEFAULT_RULE_NAME,
@@ -74,6 +75,12 @@ def read_rules(
             rules = _api_rules(items, f"{origin}: ")
         case _:
             raise ConfigError(f"{origin}: these are no sampling rules; {_FORMATS}")
+    try:
+        msgspec.json.encode(rules)
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{origin}: {error.object!a} has half a character; write it whole"
+        ) from error
     if len(rules) > _RULES_MAX:
         raise ConfigError(f"{origin}: {len(rules)} rules; at most {_RULES_MAX} can have a priority")
     if not any(rule.is_default for rule in rules):
@@ -157,10 +164,10 @@ def _rate(raw: Mapping[str, object], path: str) -> float:
 
 def _fixed_target(raw: Mapping[str, object], path: str) -> int:
     target = read_number(raw.get("fixed_target"))
-    if target is None or target < 0 or target != int(target):
+    if target is None or not 0 <= target <= COUNT_MAX or target != int(target):
         raise ConfigError(
             f"{path}.fixed_target: {raw.get('fixed_target')!r} is not a number of requests"
-            " a second; write 0, 1, 2, …"
+            f" a second; write 0, 1, 2, … ({COUNT_MAX} at most)"
         )
     return int(target)
 

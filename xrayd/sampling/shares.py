@@ -73,11 +73,14 @@ class Shares:
         self._split_for_s = _SPLIT_FOR_S
         self._split_quota = -1
         self._held = 0
+        self._cleared_at = -math.inf
 
     def note(self, client_id: str, requests: int, interval_s: float, now: float) -> None:
         """A client reported the rule with so many requests since its last report."""
         holder = self._holders.get(client_id)
         if holder is None:
+            if len(self._holders) >= HOLDERS_MAX:
+                self._make_room(interval_s, now)
             if len(self._holders) < HOLDERS_MAX:
                 self._holders[client_id] = _Holder(now, requests / interval_s)
             return
@@ -153,6 +156,21 @@ class Shares:
             )
             for holder, client_id in found[:most]
         ]
+
+    def _make_room(self, interval_s: float, now: float) -> None:
+        """Forget who is gone and holds nothing that counts; at most once an interval.
+
+        Without it, clients that came and went while no quota was granted would keep all that come
+        later from ever having a share.
+        """
+        if 0 <= now - self._cleared_at < interval_s:
+            return
+        self._cleared_at = now
+        for client_id, holder in list(self._holders.items()):
+            holder.seen_at = min(holder.seen_at, now)  # after a clock step back
+            is_gone = now - holder.seen_at > LIVE_INTERVALS * interval_s
+            if is_gone and not holder.held(now):
+                del self._holders[client_id]
 
     def _compute(self, quota: int, interval_s: float, now: float) -> None:
         demands: dict[str, float] = {}

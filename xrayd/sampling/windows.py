@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from xrayd.sampling.report import Statistics
+from xrayd.sampling.report import COUNT_MAX, Statistics
 
 WINDOW_S = 10
 KEPT_S = 3_600
@@ -63,7 +63,13 @@ class Windows:
         """The last hour, oldest first, only where there were requests."""
         self._drop_old(now)
         return [
-            Summary(rule_name, float(start), counts.requests, counts.borrowed, counts.sampled)
+            Summary(
+                rule_name,
+                float(start),
+                min(counts.requests, COUNT_MAX),
+                min(counts.borrowed, COUNT_MAX),
+                min(counts.sampled, COUNT_MAX),
+            )
             for start, window in sorted(self._windows.items())
             for rule_name, counts in sorted(window.items())
             if counts.requests or counts.sampled or counts.borrowed

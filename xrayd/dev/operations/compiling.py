@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from xrayd.dev.backend import Backend
 from xrayd.dev.compiling import GroupFilter, compile_due, count_due
 from xrayd.dev.filters.errors import FilterError
 from xrayd.dev.filters.evaluate import compile_filter
 from xrayd.dev.operations.groups import expressions_of, load_groups
 from xrayd.dev.rollups import DEFAULT_GROUP
+from xrayd.errors import StoreError
 
 READ_DUE_MAX = 500
 """Due traces that a read compiles before it looks: some tenths of a second. Where there are more,
@@ -33,14 +36,16 @@ def compile_in_background(backend: Backend, limit: int, budget_s: float) -> int:
 
 
 def compile_for_reading(backend: Backend) -> None:
-    """Compile what is due, unless that is too much to wait for.
+    """Compile what is due, unless that is too much to wait for, or there is no room for it.
 
     Raises:
-        StoreError: reading or writing failed.
+        StoreError: reading failed.
     """
     due = count_due(backend.store, backend.clock(), READ_DUE_MAX + 1)
     if 0 < due <= READ_DUE_MAX:
-        compile_in_background(backend, READ_DUE_MAX, _READ_BUDGET_S)
+        # On a full disk there is still much to read; who compiles in the background says so.
+        with suppress(StoreError):
+            compile_in_background(backend, READ_DUE_MAX, _READ_BUDGET_S)
 
 
 def _group_filters(backend: Backend) -> list[GroupFilter]:
