@@ -111,6 +111,16 @@ def _message(record: logging.LogRecord) -> str:
     return printable(text, _LINE_MAX)
 
 
+class _RotatingFile(logging.handlers.RotatingFileHandler):
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        try:
+            super().doRollover()
+        except OSError:  # the directory is not ours: a file that grows is better than no log
+            self.maxBytes = 0
+            if self.stream is None:
+                self.stream = self._open()
+
+
 class LogWriter(logging.Handler):
     """Formats and writes in a thread of its own; a full queue drops lines and counts them.
 
@@ -126,7 +136,7 @@ class LogWriter(logging.Handler):
         self.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
         self._target: logging.StreamHandler[Any]
         if path and rotate:
-            self._target = logging.handlers.RotatingFileHandler(
+            self._target = _RotatingFile(
                 path, maxBytes=_ROTATE_BYTES, backupCount=1, encoding="utf-8"
             )
         elif path:

@@ -281,6 +281,26 @@ def test_a_log_file(xrayd: XraydFactory) -> None:
     assert process.lines == []
 
 
+@pytest.mark.parametrize("may_rotate", [True, False])
+def test_a_log_file_is_rotated_at_50_mb_or_written_on_where_it_cannot_be(
+    xrayd: XraydFactory, tmp_path: Path, may_rotate: bool
+) -> None:
+    path = tmp_path / "xray.log"
+    path.touch()
+    os.truncate(path, 50 * 1024 * 1024 - 1)
+    old = tmp_path / "xray.log.1"
+    if not may_rotate:
+        old.mkdir()
+    process = xrayd("-f", str(path))
+    process.sigterm()
+    process.wait(20)
+    with path.open("rb") as file:
+        file.seek(0 if may_rotate else 50 * 1024 * 1024 - 1)
+        text = file.read().decode()
+    assert [word in text for word in ("xrayd", "Got shutdown signal", "Stopped")] == [True] * 3
+    assert old.is_file() == may_rotate
+
+
 def test_a_log_nobody_reads_does_not_stop_ingestion(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
