@@ -213,6 +213,23 @@ def test_healthcheck_asks_where_the_daemon_listens(xrayd: XraydFactory) -> None:
     assert "refused" in failed.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Socket:\n  TCPAddress: 127.0.0.1:{port} # here\n",
+        "# TCPAddress: x:1\nSocket:\n  # TCPAddress: x:1\n  'TCPAddress' : '127.0.0.1:{port}'\n",
+        "Socket: {{UDPAddress: x:1, TCPAddress: 127.0.0.1:{port}}}\n",
+        '{{"Socket": {{"TCPAddress": "127.0.0.1:{port}"}}}}',
+    ],
+)
+def test_healthcheck_finds_the_address_in_each_style_of_a_file(
+    xrayd: XraydFactory, text: str
+) -> None:
+    process = xrayd()
+    (process.home / "probe.yaml").write_text(text.format(port=process.port))
+    assert healthcheck(process, "-c", "probe.yaml", "healthcheck").returncode == 0
+
+
 def test_healthcheck_fails_for_a_dead_upstream_only_when_asked(xrayd: XraydFactory) -> None:
     process = xrayd(env={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None})
     address = ("-t", f"127.0.0.1:{process.port}", "healthcheck")

@@ -17,6 +17,10 @@ from xrayd.net.sockets import parse_address
 
 _SECONDS = 2.0
 _DEFAULT = "127.0.0.1:2000"
+# The key may stand in any of YAML's styles, JSON's included.
+_ADDRESS = re.compile(
+    r"""^[^#\n]*?(?<!\w)TCPAddress["']?[ \t]*:[ \t]*["']?([^\s"'#,}]+)""", re.MULTILINE
+)
 _HELP = """Usage: healthcheck [--upstream]
 
   Ask the xrayd of the same flags, variables and file whether it is well; exit 0 or 1.
@@ -92,7 +96,7 @@ def _address_in_file(line: CommandLine) -> str:
                 text = file.read()
         except (OSError, UnicodeDecodeError):
             continue
-        found = re.search(r"^\s+TCPAddress:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+        found = _ADDRESS.search(text)
         if found:
             return found[1]
         if text:
