@@ -72,7 +72,7 @@ class Custody:
         `on_backlog` is called when some of it was read back.
         """
         self._worker = worker
-        self._handover = Handover(worker)
+        self._handover = Handover(worker, self._buffer.bytes_max)
         if found.documents:
             self._unseen = found
         self._on_backlog = on_backlog

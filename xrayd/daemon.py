@@ -18,13 +18,13 @@ from xrayd import __version__, systemd
 from xrayd.config import Config, options
 from xrayd.config_sources import read_rules_file
 from xrayd.errors import ConfigError
-from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.lifecycle import Group, Signals
 from xrayd.logs import LogWriter, set_level
 from xrayd.memory import budget, memory_limit, receive_buffer
 from xrayd.net import tls
 from xrayd.net.client import XRayClient, user_agent
 from xrayd.net.credentials import Identity, IdentityKeeper, Wanted
-from xrayd.net.endpoint import find_early_endpoint
+from xrayd.net.endpoint import check_metadata_address, find_early_endpoint
 from xrayd.net.http_server import HttpServer, Routes
 from xrayd.net.proxies import proxy_chooser
 from xrayd.net.proxy import Proxy
@@ -72,10 +72,10 @@ async def run(
     Raises:
         ConfigError: something the operator must mend.
     """
-    region, region_source = find_early_region(config.region, os.environ)
-    endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
+    signals = Signals()
+    bundle = _check_environment(config)
+    wanted = _want_identity(config, bundle)
     choose_proxy, proxy_origin = proxy_chooser(config.proxy_address, os.environ)
-    bundle = tls.ca_bundle(os.environ)
     limit, _ = memory_limit()
     relay: Pipeline
     transport = Http1Transport(
@@ -98,19 +98,7 @@ async def run(
             log.warning("The endpoint is plain http: segments and signatures travel unencrypted")
         relay.uploader.open()
 
-    keeper = IdentityKeeper(
-        Wanted(
-            region=region,
-            region_source=region_source,
-            endpoint=endpoint,
-            role_arn=config.role_arn,
-            external_id=config.role_external_id,
-            ask_instance=not config.local_mode,
-            proxy_address=config.proxy_address,
-            ca_bundle=bundle,
-        ),
-        announce,
-    )
+    keeper = IdentityKeeper(wanted, announce)
     client = XRayClient(transport, lambda: keeper.current, user_agent(os.environ))
     bytes_max = budget(config.buffer_mb, limit)
     desk = _open_desk(config, client, keeper)
@@ -156,7 +144,7 @@ async def run(
             group.start(reporter.run())
         group.start(systemd.keep_watchdog())
         systemd.notify("READY=1")
-        signal_name = await shutdown_signal(
+        signal_name = await signals.wait(
             group, lambda: _reload(config, load_again, relay, keeper, writer=writer, desk=desk)
         )
         log.info("Got shutdown signal: %s", signal_name)
@@ -208,6 +196,40 @@ def _reload(
         f"; need a restart: {', '.join(waiting)}" if waiting else "",
     )
     systemd.notify("READY=1")
+
+
+def _want_identity(config: Config, bundle: str) -> Wanted:
+    """What the operator said about region, credentials and endpoint.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    region, region_source = find_early_region(config.region, os.environ)
+    endpoint, _ = find_early_endpoint(config.endpoint, os.environ)
+    return Wanted(
+        region=region,
+        region_source=region_source,
+        endpoint=endpoint,
+        role_arn=config.role_arn,
+        external_id=config.role_external_id,
+        ask_instance=not config.local_mode,
+        proxy_address=config.proxy_address,
+        ca_bundle=bundle,
+    )
+
+
+def _check_environment(config: Config) -> str:
+    """See that what is looked at later is sound; return the certificate bundle, if one is named.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not config.local_mode:
+        check_metadata_address(os.environ)
+    bundle = tls.ca_bundle(os.environ)
+    if bundle:
+        tls.client_context(bundle, verify=not config.no_verify_ssl)
+    return bundle
 
 
 def _serve(sock: socket.socket, routes: Routes) -> HttpServer:
@@ -342,8 +364,10 @@ async def _complain(keeper: IdentityKeeper, where: str) -> None:
     """Once a minute, say why nothing is sent."""
     await asyncio.sleep(2.0)
     while True:
-        if keeper.problem:
+        if keeper.problem and keeper.current is None:
             log.error("Segments are held, not sent: %s (%s)", keeper.problem, where)
+        elif keeper.problem:
+            log.error("What was found before is used: %s (%s)", keeper.problem, where)
         await asyncio.sleep(60.0 if keeper.problem else 5.0)
 
 

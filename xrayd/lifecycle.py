@@ -15,6 +15,8 @@ from typing import Any, Self
 
 # timeout(1) and terminals signal a process and its group: that is one signal, not two.
 _SAME_SIGNAL_S = 0.2
+# What a start may take that was told to end.
+_START_S = 9.0
 
 
 class Group:
@@ -43,33 +45,62 @@ class Group:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def shutdown_signal(group: Group, on_hangup: Callable[[], None]) -> str:
-    """Wait for SIGTERM or SIGINT, or for a background task to fail. A second signal forces.
+class Signals:
+    """SIGTERM and SIGINT, of which the first is waited for and a second forces, and SIGHUP.
 
-    `on_hangup` is called at each SIGHUP.
+    They are heeded from here on, those that came since `hold_signals` included.
     """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[str] = loop.create_future()
 
-    arrived_at = 0.0
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived: asyncio.Future[str] = self._loop.create_future()
+        self._arrived_at = 0.0
+        self._overdue: asyncio.TimerHandle | None = None
+        self._is_awaited = False
+        self._on_hangup: Callable[[], None] | None = None
+        for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
+            _on_signal(self._loop, number, partial(self._arrive, name))
+        if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
+            self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._loop.set_exception_handler(lambda _, context: _crash(context))
+        _mask_signals(is_held=False)
 
-    def arrive(name: str) -> None:
-        nonlocal arrived_at
-        if not arrived.done():
-            arrived_at = time.monotonic()
-            arrived.set_result(name)
-        elif time.monotonic() - arrived_at > _SAME_SIGNAL_S:
+    async def wait(self, group: Group, on_hangup: Callable[[], None]) -> str:
+        """Wait for SIGTERM or SIGINT, or for a background task to fail; return which it was.
+
+        `on_hangup` is called at each SIGHUP.
+        """
+        self._is_awaited, self._on_hangup = True, on_hangup
+        if self._overdue is not None:
+            self._overdue.cancel()
+        await asyncio.wait((self._arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
+        if group.failed.done():
+            group.failed.result()
+        return self._arrived.result()
+
+    def _arrive(self, name: str) -> None:
+        if not self._arrived.done():
+            self._arrived_at = time.monotonic()
+            self._arrived.set_result(name)
+            if not self._is_awaited:  # a disk that hangs while it is opened, say
+                self._overdue = self._loop.call_later(_START_S, os._exit, 1)
+        elif time.monotonic() - self._arrived_at > _SAME_SIGNAL_S:
             os._exit(1)
 
-    for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
-        _on_signal(loop, number, partial(arrive, name))
-    if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
-        loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    loop.set_exception_handler(lambda _, context: _crash(context))
-    await asyncio.wait((arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
-    if group.failed.done():
-        group.failed.result()
-    return arrived.result()
+    def _hang_up(self) -> None:
+        if self._on_hangup is not None:  # else the settings were read this moment
+            self._on_hangup()
+
+
+def hold_signals() -> None:
+    """Let signals wait until somebody heeds them, for what is sent meanwhile lies in the kernel."""
+    _mask_signals(is_held=True)
+
+
+def _mask_signals(*, is_held: bool) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        held = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK if is_held else signal.SIG_UNBLOCK, held)
 
 
 def _on_signal(

@@ -224,7 +224,7 @@ def hold_in_spool(world: World, options: argparse.Namespace) -> str:
             old = sum(map(bool, shared.times[begun:end]))
             progress(f"backlog: {old:,} of {len(backlog):,}")
             time.sleep(0.25)
-        came_at = [at for at in shared.came_at[begun:end] if at]
+        came_at = [at for at in shared.came_at[begun:end] if at >= up_at]
         first, drained_at = min(came_at), max(came_at)
         time.sleep(3.0)
         live.kill()
@@ -239,7 +239,7 @@ def hold_in_spool(world: World, options: argparse.Namespace) -> str:
     return (
         f"{len(shared.lost())} of {shared.sent.value:,} lost in {options.outage:.0f} s, {drops}"
         f" dropped by the kernel; first delivery after {first - up_at:.1f} s,"
-        f" {len(backlog):,} drained at {len(backlog) / max(drained_at - first, 1e-3):,.0f}/s,"
+        f" {len(came_at):,} drained at {len(came_at) / max(drained_at - first, 1e-3):,.0f}/s,"
         f" live p99 {percentile(waits, 0.99):.2f} s"
     )
 

@@ -1,6 +1,7 @@
 """Where credentials, region and endpoint come from, and what happens when they change."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_malformed_metadata_file_is_one_line_and_exit_1(
     assert process.wait(20) == 1
     assert len(process.stderr) == 1
     assert "ECS_CONTAINER_METADATA_FILE" in process.stderr[0]
+
+
+def test_a_region_that_turns_bad_while_running_changes_nothing(
+    xrayd: XraydFactory, fake_xray: FakeXRay, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile"
+    profile.write_text("[default]\nregion = us-east-1\n")
+    process = xrayd(region=None, env={"AWS_CONFIG_FILE": str(profile)})
+    process.wait_for_line(r"region us-east-1 \(profile default\)")
+    profile.write_text("[default]\nregion = no region!\n")
+    process.signal(signal.SIGHUP)
+    process.wait_for_line("Reloaded")
+    process.wait_for_line("found before is used: profile default: 'no region!' is no region")
+    process.send_document(make_document())
+    fake_xray.wait_documents(1)
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,7 @@ def test_the_spool_can_be_looked_at_and_sent_by_another_daemon(
     to = f"127.0.0.1:{running.port}"
     sent = command(gone.home, "spool", "--directory", directory, "replay", "--to", to)
     assert sent.returncode == 0, sent.stderr
+    assert "120 segments sent" in sent.stdout
     assert Counter(fake_xray.wait_documents(120)) == Counter(documents)
     assert "0 segments wait" in command(gone.home, "spool", "--directory", directory, "ls").stdout
 
@@ -368,6 +369,8 @@ def test_refused_documents_can_be_read_and_sent_again(
 def test_spool_commands_without_a_spool_say_so(xrayd: XraydFactory) -> None:
     home = xrayd().home
     for args in (("spool", "ls"), ("spool", "--directory", "absent", "ls"),
+                 ("spool", "--directory", "absent", "dead"),
+                 ("spool", "--directory", "absent", "replay", "--dead"),
                  ("spool", "--directory", "absent", "replay")):  # fmt: skip
         result = command(home, *args)
         assert result.returncode == 1

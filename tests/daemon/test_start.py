@@ -88,11 +88,37 @@ def test_a_bad_flag_prints_the_usage_and_exits_2(
         (["-c", "absent.yaml"], "absent.yaml: cannot be read"),
         (["-f", "absent/dir/xray.log"], "Logging.LogPath"),
         (["-b", "no.such.host.invalid:2000"], "cannot be resolved"),
+        (["-n", "no region!"], "Region: 'no region!' is no region"),
     ],
 )
 def test_a_bad_value_is_one_line_and_exit_1(tmp_path: Path, args: list[str], message: str) -> None:
     port = free_port()
     result = run(tmp_path, "-b", f"127.0.0.1:{port}", "-t", f"127.0.0.1:{port}", *args)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_REGION": "us east"}, "AWS_REGION: 'us east' is no region"),
+        ({"AWS_DEFAULT_REGION": "x.y"}, "AWS_DEFAULT_REGION: 'x.y' is no region"),
+        ({"AWS_ENDPOINT_URL_XRAY": "nonsense"}, "AWS_ENDPOINT_URL_XRAY: 'nonsense' must begin"),
+        ({"AWS_CA_BUNDLE": "absent.pem"}, "certificate bundle absent.pem"),
+        ({"AWS_CA_BUNDLE": "cfg.yaml"}, "certificate bundle cfg.yaml"),
+        (
+            {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "nonsense", "AWS_EC2_METADATA_DISABLED": "false"},
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT: 'nonsense' must begin",
+        ),
+    ],
+)
+def test_a_bad_variable_is_one_line_and_exit_1(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    (tmp_path / "cfg.yaml").write_text("Version: 2\n")
+    at = f"127.0.0.1:{free_port()}"
+    result = run(tmp_path, "-b", at, "-t", at, **CREDENTIALS, **variables)
     assert result.returncode == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -280,6 +306,18 @@ def test_a_signal_flushes_and_exits_0(
     assert len(fake_xray.documents) == 30
     process.wait_for_line(f"Got shutdown signal: {name}")
     process.wait_for_line(r"Stopped: received=30 .*sent=30 .*queued=0 .*in_flight=0 difference=0")
+
+
+def test_a_signal_during_the_start_drains_what_has_come_since_the_port_was_bound(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(ready=None)
+    while not process.is_bound():
+        assert process.running
+    process.send_document(*(make_document() for _ in range(20)))
+    process.sigterm()
+    assert process.wait(20) == 0
+    assert len(fake_xray.documents) == 20
 
 
 def test_documents_sent_after_the_signal_still_arrive(

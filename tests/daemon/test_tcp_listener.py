@@ -325,6 +325,91 @@ def test_endless_chunks_are_refused(served: Served) -> None:
     assert process.rss_mib() < memory + 8
 
 
+def test_large_bodies_of_many_connections_stay_within_memory(xrayd: XraydFactory) -> None:
+    process = xrayd("-m", "3")
+    memory = process.rss_mib()
+    head = b"POST /TraceSegments HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000001\r\n\r\n"
+    held: list[socket.socket] = []
+    for _ in range(40):
+        sock = process.tcp()
+        held.append(sock)
+        sock.sendall(head + b"x" * 4_000_000)
+    assert process.get("/healthz").status == 200
+    assert process.peak_rss_mib() < memory + 40
+    for sock in held:
+        sock.close()
+
+
+def test_a_body_in_tiny_chunks_costs_what_its_bytes_cost(xrayd: XraydFactory) -> None:
+    process = xrayd()
+    memory = process.rss_mib()
+    chunks = b"2\r\nab\r\n" * (1024 * 1024)
+    with process.tcp() as sock:
+        sock.sendall(
+            b"POST /TraceSegments HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        )
+        assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert process.peak_rss_mib() < memory + 30
+
+
+@pytest.mark.parametrize("start", [b"0\r\nX: ", b"1;"])
+def test_a_trailer_or_an_extension_without_end_is_refused(served: Served, start: bytes) -> None:
+    request = (
+        b"POST /TraceSegments HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" + start
+    )
+    with served[0].tcp() as sock:
+        sock.sendall(request)
+        sock.sendall(b"y" * 1_000_000)
+        assert sock.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("path", ["/TraceSegments", "/nonsense"])
+def test_who_sends_too_much_at_once_still_reads_why_it_was_refused(
+    served: Served, path: str
+) -> None:
+    status = 413 if path == "/TraceSegments" else 403
+    assert served[0].post(path, b"x" * 12_000_000).status == status
+
+
+def test_a_refused_head_request_is_answered_without_a_body(served: Served) -> None:
+    with served[0].tcp() as sock:
+        sock.sendall(b"HEAD /GetSamplingRules HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while chunk := sock.recv(1000):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+def test_an_offer_of_http_2_is_passed_over(served: Served) -> None:
+    # Java's HttpClient makes it with each request, and leaves the choice to the server.
+    get = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    post = b"POST /SamplingTargets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+    with served[0].tcp() as sock:
+        for request, status in (
+            (get + OFFER + b"\r\n", b"200"),
+            (get + b"\r\n", b"200"),
+            (post + OFFER + b"\r\n{}", b"400"),
+        ):
+            sock.sendall(request)
+            assert sock.recv(1000).split()[1] == status
+
+
+def test_who_speaks_http_1_0_is_not_told_to_continue(served: Served) -> None:
+    with served[0].tcp() as sock:
+        sock.sendall(
+            b"POST /TelemetryRecords HTTP/1.0\r\nHost: localhost\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        sock.sendall(b"{}")
+        assert sock.recv(1000).split()[1] == b"200"
+
+
 def send_for_ever(sock: socket.socket, chunk: bytes) -> None:
     for _ in range(2000):
         sock.sendall(chunk)

@@ -281,6 +281,10 @@ class Xrayd:
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
+    def is_bound(self) -> bool:
+        """Whether somebody has its UDP port."""
+        return bool(self._udp_sockets())
+
     def udp_drops(self) -> int:
         """Datagrams the kernel dropped at its UDP port, by /proc/net/udp."""
         return sum(int(fields[-1]) for fields in self._udp_sockets())

@@ -38,6 +38,8 @@ class Outage:
     """The standing answer; None for a service that is down."""
     per_s: float = 2.0
     """Requests a second while it lasts, beside those that were under way when it began."""
+    refused_at_first: int = 0
+    """Requests that go before it counts as an outage."""
     duplicates_max: int = 0
 
     def begin(self, fake: FakeXRay) -> None:
@@ -61,6 +63,9 @@ OUTAGES = {
     "E-01 refused": Outage(lambda: None),
     "E-02 5xx": Outage(lambda: in_turn(500, 502, 503, 504)),
     "E-02 400 of a proxy": Outage(lambda: Verdict(status=400, body=b"<html>Bad Request</html>")),
+    "E-15 400 for everything": Outage(
+        lambda: Verdict(status=400, error="InvalidRequestException"), refused_at_first=12
+    ),
     "E-02 408 and 407": Outage(lambda: in_turn(408, 407)),
     "E-03 throttled": Outage(lambda: Verdict(status=429, error="ThrottledException"), per_s=1.0),
     "E-05 hang": Outage(lambda: Verdict(hang=True, stored=False)),
@@ -77,7 +82,7 @@ def ride_out(oracle: Oracle, outage: Outage, seconds: float, per_s: float = 500.
     outage.begin(fake)
     oracle.stream(seconds, per_s)
     during = len(fake.requests(TRACE_SEGMENTS)) - before
-    assert during <= outage.per_s * seconds + 2 * CONCURRENCY
+    assert during <= outage.per_s * seconds + 2 * CONCURRENCY + outage.refused_at_first
     outage.end(fake)
     oracle.check_recovery()
     oracle.check_nothing_lost(duplicates_max=outage.duplicates_max)
@@ -331,7 +336,7 @@ POISONS: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize(
-    "reply", table(POISONS, ["E-14 permanent code", "E-14 no code, no id", "E-15 400"])
+    "reply", table(POISONS, ["E-14 permanent code", "E-14 no code, no id", "E-15 400", "E-15 413"])
 )
 def test_one_bad_document_costs_its_neighbours_nothing(
     xrayd: XraydFactory, fake_xray: FakeXRay, reply: Reply
@@ -347,9 +352,12 @@ def test_one_bad_document_costs_its_neighbours_nothing(
     assert len(fake_xray.requests(TRACE_SEGMENTS)) <= 13
     oracle.sent += documents
     oracle.check_recovery()
+    before = len(fake_xray.requests(TRACE_SEGMENTS))
+    fake_xray.wait_ids(*map(document_id, oracle.send(6 * BATCH)))
+    assert len(fake_xray.requests(TRACE_SEGMENTS)) - before <= 6 * 2  # batches are whole again
     account = oracle.close()
     assert account.lost == account.ledger["unprocessed"] == 1
-    assert account.ledger["sent"] == BATCH
+    assert account.ledger["sent"] == 7 * BATCH
 
 
 def test_the_size_a_service_takes_is_learned(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:

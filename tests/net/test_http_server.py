@@ -127,3 +127,81 @@ def test_who_takes_too_long_to_ask_is_dropped_and_who_waits_for_an_answer_is_not
         await scene.server.finish(10.0)
 
     run(scenario)
+
+
+def test_who_does_not_read_its_answers_is_asked_for_no_more_until_it_does():
+    large = b"x" * 1024 * 1024
+
+    async def scenario(scene: Scene) -> None:
+        asked: asyncio.Queue[None] = asyncio.Queue()
+
+        def handle(_: Request) -> Response:
+            asked.put_nowait(None)
+            return Response(200, large)
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            server = HttpServer(listener, Routes(lambda _: 0, handle))
+            server.start()
+            reader, writer = await asyncio.open_connection(*listener.getsockname(), limit=1024)
+            taken = 0
+            with contextlib.suppress(TimeoutError):
+                while taken < 100:
+                    writer.write(ASK)
+                    await asyncio.wait_for(asked.get(), 1.0)
+                    taken += 1
+            assert 0 < taken < 60
+            for _ in range(taken + 1):  # the last was only waiting
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert b"HTTP/1.1 200" in head
+                await reader.readexactly(len(large))
+            assert asked.qsize() == 1
+            writer.close()
+            server.stop()
+            await server.finish(10.0)
+
+    run(scenario)
+
+
+def test_large_bodies_of_all_connections_share_a_bounded_room():
+    body_size = 1024 * 1024
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % body_size
+    small = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n123456789"
+
+    async def scenario(_: Scene) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            routes = Routes(
+                lambda _: body_size,
+                lambda request: text_response(200, str(len(request.body))),
+                bodies_bytes_max=2 * body_size,
+            )
+            server = HttpServer(listener, routes)
+            server.start()
+            streams = [await asyncio.open_connection(*listener.getsockname()) for _ in range(3)]
+            for _, writer in streams:
+                writer.write(head + b"x" * (body_size - 1))
+                await writer.drain()
+            # Which one comes too late is the loop's choice.
+            answers = [asyncio.ensure_future(reader.readline()) for reader, _ in streams]
+            done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            assert [each.result().split()[1] for each in done] == [b"503"]
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(small)
+            assert (await reader.readline()).split()[1] == b"200"
+            writer.close()
+            for _, each in streams:
+                each.write(b"x")
+            lines = await asyncio.gather(*answers)
+            assert sorted(line.split()[1] for line in lines) == [b"200", b"200", b"503"]
+            for _, each in streams:
+                each.close()
+            for _ in range(5):  # the room was given back
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.write(head + b"x" * body_size)
+                assert (await reader.readline()).split()[1] == b"200"
+                writer.close()
+            server.stop()
+            await server.finish(10.0)
+
+    run(scenario)

@@ -86,12 +86,14 @@ def _run_click(name: str, line: CommandLine) -> int:
 
 
 def _run_daemon(line: CommandLine) -> int:
+    from xrayd import lifecycle  # noqa: PLC0415
     from xrayd.config_sources import load  # noqa: PLC0415
     from xrayd.net.sockets import bind  # noqa: PLC0415
     from xrayd.systemd import listen_sockets  # noqa: PLC0415
 
     loaded = load(line.values, os.environ, line.config_path)
     config = loaded.config
+    lifecycle.hold_signals()
     given = listen_sockets()
     udp = given.get(socket.SOCK_DGRAM) or bind(
         config.udp_address, socket.SOCK_DGRAM, "Socket.UDPAddress"
@@ -101,7 +103,7 @@ def _run_daemon(line: CommandLine) -> int:
     )
     # From here on the kernel keeps datagrams while the rest is imported.
     bound_at = time.time()
-    from xrayd import daemon, lifecycle, logs  # noqa: PLC0415
+    from xrayd import daemon, logs  # noqa: PLC0415
 
     writer = logs.open_log(
         config.log_path, config.log_level, config.log_format, rotate=config.log_rotation

@@ -17,7 +17,7 @@ from xrayd.cli.flags import CommandLine
 from xrayd.config_sources import load
 from xrayd.errors import ConfigError
 from xrayd.logs import printable
-from xrayd.spool.dead import read_dead_letters
+from xrayd.spool.dead import DeadLetter, read_dead_letters
 from xrayd.spool.spool import Spool
 from xrayd.spool.survey import survey
 
@@ -82,7 +82,7 @@ def list_spool(choose: Callable[[], str], *, as_json: bool) -> None:
 @click.pass_obj
 def list_dead(choose: Callable[[], str], *, as_json: bool) -> None:
     """Show the documents that X-Ray refused for good, and why."""
-    for number, letter in read_dead_letters(choose()):
+    for number, letter in _letters(choose()):
         document = letter.document.decode("utf-8", "replace")
         if as_json:
             fields = {
@@ -115,29 +115,49 @@ def replay(choose: Callable[[], str], *, dead: bool, to: str) -> None:
     """
     directory = choose()
     with httpx.Client(base_url=f"http://{to}", timeout=_PATIENCE_S, trust_env=False) as client:
-        if dead:
-            letters = [letter.document for _, letter in read_dead_letters(directory)]
-            with click.progressbar(length=len(letters), label="sent") as progress:
-                for start in range(0, len(letters), _DOCUMENTS_MAX):
-                    part = letters[start : start + _DOCUMENTS_MAX]
-                    _post(client, part)
-                    progress.update(len(part))
-            return
-        _replay_waiting(client, directory)
+        sent = _replay_dead(client, directory) if dead else _replay_waiting(client, directory)
+    click.echo(f"{sent} segments sent")
 
 
-def _replay_waiting(client: httpx.Client, directory: str) -> None:
+def _letters(directory: str) -> Iterator[tuple[int, DeadLetter]]:
+    """The refused documents of a spool, numbered.
+
+    Raises:
+        ConfigError: there is no such spool, or it cannot be read.
+    """
     if not Path(directory).is_dir():
         raise ConfigError(f"spool directory {directory} does not exist")
+    try:
+        yield from read_dead_letters(directory)
+    except OSError as error:
+        raise ConfigError(f"spool directory {directory} cannot be read: {error}") from error
+
+
+def _replay_dead(client: httpx.Client, directory: str) -> int:
+    letters = [letter.document for _, letter in _letters(directory)]
+    with click.progressbar(length=len(letters), label="sending") as progress:
+        for start in range(0, len(letters), _DOCUMENTS_MAX):
+            part = letters[start : start + _DOCUMENTS_MAX]
+            _post(client, part)
+            progress.update(len(part))
+    return len(letters)
+
+
+def _replay_waiting(client: httpx.Client, directory: str) -> int:
+    if not Path(directory).is_dir():
+        raise ConfigError(f"spool directory {directory} does not exist")
+    sent = 0
     spool = Spool.open(directory, now=time.time())
     try:
-        with click.progressbar(length=spool.recovered, label="sent") as progress:
+        with click.progressbar(length=spool.recovered, label="sending") as progress:
             for seqs, documents in _waiting(spool):
                 _post(client, documents)
                 spool.acknowledge(seqs)
+                sent += len(documents)
                 progress.update(len(documents))
     finally:
         spool.close(time.time())
+    return sent
 
 
 def _waiting(spool: Spool) -> Iterator[tuple[list[int], list[bytes]]]:

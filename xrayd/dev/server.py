@@ -24,7 +24,7 @@ from xrayd.dev.pageapi import News, PageApi
 from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX
 from xrayd.dev.store import Store
 from xrayd.errors import ConfigError, StoreError
-from xrayd.lifecycle import Group, shutdown_signal
+from xrayd.lifecycle import Group, Signals
 from xrayd.net.http_server import HttpServer, Routes
 from xrayd.net.sockets import describe_address
 from xrayd.pipeline import Pipeline
@@ -36,6 +36,8 @@ _LINGER_S = 0.2
 _EXIT_S = 5.0
 _TURN_S = 0.0005
 _ANSWERS_S = 2.0
+# Eight other daemons' or clients' largest requests at once.
+_BODIES_BYTES_MAX = 64 * 1024 * 1024
 
 
 class DevSettings(msgspec.Struct):
@@ -67,6 +69,7 @@ async def run_dev(settings: DevSettings) -> None:
     Raises:
         ConfigError: the data file cannot be used.
     """
+    signals = Signals()
     # Threads that compute must not make those that store wait long for their turn: each statement
     # of SQLite gives the interpreter's lock away, and the usual 5 ms are ages to get it back.
     sys.setswitchinterval(_TURN_S)
@@ -100,7 +103,7 @@ async def run_dev(settings: DevSettings) -> None:
     )
     relay.receiver.start()
     relay.uploader.open()
-    routes = Routes(endpoint.screen, endpoint.handle)
+    routes = Routes(endpoint.screen, endpoint.handle, _BODIES_BYTES_MAX)
     servers = [HttpServer(sock, routes) for sock in (settings.tcp, settings.api) if sock]
     if settings.metrics is not None:
         servers.append(_metrics_server(settings.metrics, relay, api))
@@ -114,7 +117,7 @@ async def run_dev(settings: DevSettings) -> None:
         group.start(keep_house(api, settings.keep_s, settings.keep_bytes, news.renew))
         group.start(write_back(database))
         demo.switch(settings.demo)
-        signal_name = await shutdown_signal(group, _explain_hangup)
+        signal_name = await signals.wait(group, _explain_hangup)
         log.info("Got shutdown signal: %s", signal_name)
         for server in servers:
             server.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from xrayd.errors import CredentialsError
+from xrayd.errors import ConfigError, CredentialsError
 from xrayd.net.signing import Keys
 
 _RETRY_S = 5.0
@@ -80,7 +80,8 @@ class IdentityKeeper:
         """Find the identity and keep it fresh until cancelled.
 
         Raises:
-            ConfigError: the region has no such endpoint, which no waiting will mend.
+            ConfigError: at start: no region's name, or it has no such endpoint, which no waiting
+                will mend. Later it is held against whoever changed it, with what was found before.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -89,7 +90,11 @@ class IdentityKeeper:
                 self._look_now.clear()
                 try:
                     found = await loop.run_in_executor(self._thread, self._look, anew)
-                except CredentialsError as error:
+                except (CredentialsError, ConfigError) as error:
+                    if isinstance(error, ConfigError):
+                        if self.current is None:
+                            raise
+                        self._finder = None  # so that what is mended is seen
                     self.problem = str(error)
                     await self._pause(_RETRY_S)
                     continue

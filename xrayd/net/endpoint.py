@@ -28,6 +28,17 @@ def find_early_endpoint(setting: str, environment: Mapping[str, str]) -> tuple[s
     return "", ""
 
 
+def check_metadata_address(environment: Mapping[str, str]) -> None:
+    """See that the address of EC2 instance metadata is one, where the environment names it.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+    if environment.get(name) and environment.get("AWS_EC2_METADATA_DISABLED", "") != "true":
+        _checked(environment[name], name)
+
+
 def find_endpoint(session: Any, region: str, environment: Mapping[str, str]) -> str:
     """The region's endpoint by botocore's rules, FIPS and dual-stack included.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import botocore.session
+from botocore.exceptions import InvalidIMDSEndpointError
 from botocore.utils import IMDSFetcher, InstanceMetadataRegionFetcher
 
 _PATIENCE_S = 1.0
@@ -15,19 +16,25 @@ def find_instance_region(session: Any) -> str:
 
     `session` is a botocore session.
     """
-    fetcher = InstanceMetadataRegionFetcher(
-        timeout=_PATIENCE_S, num_attempts=1, config=_metadata_config(session)
-    )
+    try:
+        fetcher = InstanceMetadataRegionFetcher(
+            timeout=_PATIENCE_S, num_attempts=1, config=_metadata_config(session)
+        )
+    except InvalidIMDSEndpointError:
+        return ""
     return str(fetcher.retrieve_region() or "")
 
 
 def find_instance_names() -> tuple[str, str]:
     """(instance id, host name), or empty strings."""
-    fetcher = _Fetcher(
-        timeout=_PATIENCE_S,
-        num_attempts=1,
-        config=_metadata_config(botocore.session.Session()),
-    )
+    try:
+        fetcher = _Fetcher(
+            timeout=_PATIENCE_S,
+            num_attempts=1,
+            config=_metadata_config(botocore.session.Session()),
+        )
+    except InvalidIMDSEndpointError:
+        return "", ""
     instance_id = fetcher.ask("latest/meta-data/instance-id")
     return instance_id, fetcher.ask("latest/meta-data/hostname") if instance_id else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import Any
 from xrayd.errors import ConfigError
 
 _METADATA_S = 1.0
+# It becomes a part of the endpoint's host name.
+_REGION = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 def find_early_region(setting: str, environment: Mapping[str, str]) -> tuple[str, str]:
     """Return (region, where it came from) where no network is needed, or two empty strings.
 
     Raises:
-        ConfigError: an ECS metadata file that cannot be read.
+        ConfigError: no region's name, or an ECS metadata file that cannot be read.
     """
     if setting:
-        return setting, "setting"
+        return _checked(setting, "Region"), "setting"
     if environment.get("AWS_REGION"):
-        return environment["AWS_REGION"], "AWS_REGION"
+        return _checked(environment["AWS_REGION"], "AWS_REGION"), "AWS_REGION"
     path = environment.get("ECS_CONTAINER_METADATA_FILE", "")
     if path and environment.get("ECS_ENABLE_CONTAINER_METADATA", "").lower() == "true":
         try:
@@ -42,12 +45,17 @@ def find_region(
     """Go on where `find_early_region` found nothing: environment, profile, task, instance.
 
     `session` is a botocore session.
+
+    Raises:
+        ConfigError: no region's name.
     """
-    if environment.get("AWS_DEFAULT_REGION"):
-        return environment["AWS_DEFAULT_REGION"], "AWS_DEFAULT_REGION"
+    name = "AWS_DEFAULT_REGION"
+    if environment.get(name):
+        return _checked(environment[name], name), name
     region = session.get_config_variable("region")
     if region:
-        return str(region), f"profile {session.profile or 'default'}"
+        origin = f"profile {session.profile or 'default'}"
+        return _checked(str(region), origin), origin
     task = environment.get("ECS_CONTAINER_METADATA_URI_V4", "")
     if task:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -77,4 +85,10 @@ def _region_of_task(metadata: object) -> str:
     """Field 3 of `arn:aws:ecs:REGION:ACCOUNT:task/…`."""
     arn = metadata.get("TaskARN", "") if isinstance(metadata, dict) else ""
     fields = arn.split(":") if isinstance(arn, str) else []
-    return fields[3] if len(fields) > 3 else ""
+    return fields[3] if len(fields) > 3 and _REGION.fullmatch(fields[3]) else ""
+
+
+def _checked(region: str, origin: str) -> str:
+    if not _REGION.fullmatch(region):
+        raise ConfigError(f"{origin}: {region!r} is no region; write it like us-east-1")
+    return region

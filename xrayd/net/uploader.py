@@ -22,6 +22,9 @@ log = logging.getLogger("xrayd.uploader")
 _TRANSIENT_PAUSE_S = 1.0
 _BACKLOG_SHARE = 0.3
 _SILENCE_S = 2.0
+# One bad document among 50 is refused seven times before it stands alone, and its neighbours are
+# taken meanwhile. Where everything is refused, no document is to blame.
+_REFUSED_IN_ROW_MAX = 12
 
 _encode_body = msgspec.json.Encoder().encode
 
@@ -83,6 +86,7 @@ class Uploader:
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle()
         self._failures = Throttle(lines=3, seconds=30.0)
+        self._refused_in_row = 0
         self._linger = True
         self._is_ready = False
         self._idle = asyncio.Event()
@@ -241,12 +245,17 @@ class Uploader:
         what = f"HTTP {answer.status} {answer.error_type}".strip()
         match verdict:
             case Verdict.SENT:
+                self._refused_in_row = 0
                 self._answered_start = max(self._answered_start, batch.sent_at)
                 self._pace.succeed(now)
                 self._settle(batch, unprocessed, elapsed)
             case Verdict.SPLIT:
-                self._pace.succeed(now)
-                self._split(batch, answer, what)
+                self._refused_in_row += 1
+                if self._refused_in_row > _REFUSED_IN_ROW_MAX:
+                    self._hold(batch, f"{what}: {_excerpt(answer.body)}")
+                else:
+                    self._pace.succeed(now)
+                    self._split(batch, answer, what)
             case Verdict.UNREADABLE:
                 self._doubt(batch, "answered 200 with a body that is not X-Ray's", elapsed)
             case Verdict.THROTTLED:
@@ -339,6 +348,8 @@ class Uploader:
                 log.warning("Sending segment batch failed with: %s; split%s", why, suppressed)
             self._buffer.divide(batch, halves(range(len(batch.documents))), self._loop.time())
             return
+        if answer.status == 413:  # it was this document, not the size of the batches it was in
+            self._buffer.lift_limit()
         self._refuse(batch.documents[0], answer.error_type or f"HTTP{answer.status}", why)
         self._buffer.settle(batch)
 

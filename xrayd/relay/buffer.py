@@ -66,7 +66,8 @@ class Buffer:
 
     def __init__(self, bytes_max: int, linger_s: float = 1.0, age_max_s: float = 86_400) -> None:
         self._bytes_max = bytes_max
-        self._batch_bytes_max = max(1, min(BATCH_BYTES_MAX, bytes_max // 8))
+        self._batch_bytes_usual = max(1, min(BATCH_BYTES_MAX, bytes_max // 8))
+        self._batch_bytes_max = self._batch_bytes_usual
         self._linger_s = linger_s
         self._age_max_s = age_max_s
         self._open: Batch | None = None
@@ -168,6 +169,10 @@ class Buffer:
     def limit_batches(self, size: int) -> None:
         """Make no batch of more than `size` bytes any more, where documents allow it."""
         self._batch_bytes_max = max(1, min(self._batch_bytes_max, size))
+
+    def lift_limit(self) -> None:
+        """Make batches of the usual size again."""
+        self._batch_bytes_max = self._batch_bytes_usual
 
     def due_in(self, now: float) -> float | None:
         """Seconds until `take` has something, 0 for now, None where nothing waits."""

@@ -11,9 +11,9 @@ from xrayd.spool.worker import SpoolWorker, Stored
 _UNSTORED_MAX = 8 * 1024 * 1024
 # What is handed over at once of that which came too early: at most so many documents.
 _LATE_MAX = 1000
-# Documents remembered until they are on disk. The table costs a hundred bytes for each; of what
-# comes while a disk has failed for longer, the rest stays in memory only.
-_LACKING_MAX = 100_000
+# So many documents are remembered until they are on disk: one for every 800 bytes of memory, for
+# the table costs a hundred bytes for each. While a disk fails, further ones stay in memory only.
+_BYTES_PER_LACKING = 800
 
 
 class Handover:
@@ -24,22 +24,24 @@ class Handover:
 
     Args:
         worker: the spool's thread.
+        bytes_max: the budget of memory.
     """
 
-    def __init__(self, worker: SpoolWorker) -> None:
+    def __init__(self, worker: SpoolWorker, bytes_max: int) -> None:
         self._worker = worker
         self._next_number = 1
         self._first_arrived = self._last_handed = 0
         self._arrived: list[bytes] = []
         self._unstored = 0  # bytes that the thread has, and those that have arrived
         self._lacking: dict[int, bytes] = {}
+        self._lacking_max = bytes_max // _BYTES_PER_LACKING
         self.is_behind = False
 
     def number(self, document: bytes) -> int:
         """Give a document its arrival number; `hand_over` must follow."""
         number = self._next_number
         self._next_number += 1
-        if len(self._lacking) < _LACKING_MAX:
+        if len(self._lacking) < self._lacking_max:
             self._lacking[number] = document
         if self.is_behind:
             return number
