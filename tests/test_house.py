@@ -27,7 +27,7 @@ LIBRARY_PLACES = {
     "pyarrow": {"cli/parquet.py"},
     "yaml": {"config_sources.py"},
     "uvloop": {"lifecycle.py"},
-    "httptools": {"net/transport.py", "net/http_server.py"},
+    "httptools": {"net/transport.py", "net/http_connection.py"},
 }  # fmt: skip
 
 # Who may import whom inside the package; a room not listed may be imported by every other.

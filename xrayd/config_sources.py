@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xrayd.config import Config, options
+from xrayd.config import Config, Option, options
 from xrayd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,8 +131,9 @@ def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None:
             return
@@ -141,10 +143,13 @@ def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" line {place.line + 1}" if place else ""
-        problem = getattr(error, "problem", None) or error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ConfigError(f"{path}{where}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _flatten(
@@ -153,7 +158,7 @@ def _flatten(
     seen: set[str] = set()
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
-        key = prefix + str(loader.construct_object(key_node, deep=True))
+        key = prefix + str(_plain(loader, key_node, f"{path} line {line}"))
         if key in seen:
             raise ConfigError(f"{path} line {line}: {key} stands here twice; keep one of them")
         seen.add(key)
@@ -163,7 +168,23 @@ def _flatten(
         elif is_section and loader.construct_object(value_node, deep=True) is None:
             continue  # an empty section, every line of it commented out
         else:
-            yield key, loader.construct_object(value_node, deep=True), line
+            yield key, _plain(loader, value_node, f"{path} line {line}: {key}"), line
+
+
+def _plain(loader: Any, node: Any, place: str) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _is_clean(text: str) -> bool:
+    """Whether text can be sent to AWS and name a file."""
+    try:
+        text.encode()
+    except UnicodeError:
+        return False
+    return "\0" not in text
 
 
 def _known_keys() -> list[str]:
@@ -246,6 +267,17 @@ def _checked(key: str, value: Any, place: str) -> Any:
         if value not in choices:
             hint = _suggestion(value, choices)
             raise ConfigError(f"{place}: {key} is one of {', '.join(choices)}, not {value!r}{hint}")
+    _check_range(option, value, place)
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not _is_clean(text):
+            raise ConfigError(f"{place}: {key} must be UTF-8 without NUL, not {value!r}")
+    return value
+
+
+def _check_range(option: Option, value: Any, place: str) -> None:
+    key = option.key
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{place}: {key} must be a number, not {value}")
     if option.minimum is not None and value < option.minimum:
         raise ConfigError(f"{place}: {key} must be at least {option.minimum}, not {value}")
     if option.maximum is not None and value > option.maximum:
@@ -253,4 +285,3 @@ def _checked(key: str, value: Any, place: str) -> Any:
     if key == "TotalBufferSizeMB" and value != 0 and value < 3:
         # The X-Ray daemon's own limit and exit code.
         raise ConfigError(f"{place}: {key} must be at least 3 MB (or 0), not {value}")
-    return value

@@ -25,7 +25,8 @@ from xrayd.net import tls
 from xrayd.net.client import XRayClient, user_agent
 from xrayd.net.credentials import Identity, IdentityKeeper, Wanted
 from xrayd.net.endpoint import check_metadata_address, find_early_endpoint
-from xrayd.net.http_server import HttpServer, Routes
+from xrayd.net.http_messages import Routes
+from xrayd.net.http_server import HttpServer
 from xrayd.net.proxies import proxy_chooser
 from xrayd.net.proxy import Proxy
 from xrayd.net.region import find_early_region

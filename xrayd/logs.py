@@ -5,6 +5,7 @@ No document body and no secret is ever passed to a logger; what senders wrote is
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import logging
@@ -30,8 +31,6 @@ _WORDS = {"WARNING": "Warn", "CRITICAL": "Critical"}
 _QUEUED_MAX = 2000
 _ROTATE_BYTES = 50 * 1024 * 1024
 _LINE_MAX = 1000
-# Stands in the queue for "close the file"; logging's handlers open it again by themselves.
-_REOPEN = logging.LogRecord("", 0, "", 0, "", None, None)
 
 
 def printable(text: str, limit: int = 128) -> str:
@@ -138,6 +137,7 @@ class LogWriter(logging.Handler):
         self._target.handleError = self._count_drop  # type: ignore[method-assign]  # no traceback
         self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_MAX)
         self._written = threading.Event()
+        self._must_reopen = False
         self.dropped = 0
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
@@ -152,7 +152,7 @@ class LogWriter(logging.Handler):
     def reopen(self) -> None:
         """Close the log file; the next line opens it anew, where something has moved it away."""
         if isinstance(self._target, logging.FileHandler):
-            self._queue.put(_REOPEN, timeout=0.5)
+            self._must_reopen = True  # not by the queue, which may be full
 
     def stop(self, seconds: float = 0.5) -> None:
         """Write what is queued, for at most `seconds`, for the pipe may be one nobody reads."""
@@ -165,10 +165,11 @@ class LogWriter(logging.Handler):
 
     def _write_all(self) -> None:
         while (record := self._queue.get()) is not None:
-            if record is _REOPEN:
-                self._target.close()
-            else:
-                self._target.emit(record)
+            if self._must_reopen:
+                self._must_reopen = False
+                with contextlib.suppress(OSError):  # its last lines have no room on the disk
+                    self._target.close()
+            self._target.emit(record)
 
     def _count_drop(self, record: logging.LogRecord) -> None:
         self.dropped += 1

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from xrayd.net import gate
-from xrayd.net.http_server import Request, Response, text_response
+from xrayd.net.http_messages import Request, Response, text_response
 from xrayd.net.sampling import Labelled
 from xrayd.relay.ledger import Ledger
 

@@ -1,10 +1,14 @@
 """Looking at a running daemon: telemetry, metrics, health, logs."""
 
+import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from fakes.documents import make_document
@@ -280,8 +284,6 @@ def test_a_log_file(xrayd: XraydFactory) -> None:
 def test_a_log_nobody_reads_does_not_stop_ingestion(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
-    import os
-
     reader, writer = os.pipe()
     first = xrayd()  # only for its home and configuration
     port = free_port()
@@ -305,3 +307,37 @@ def test_a_log_nobody_reads_does_not_stop_ingestion(
     finally:
         os.close(reader)
         probe.stop()
+
+
+def test_a_host_name_that_is_no_text_is_reported_as_well_as_it_can_be(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    process = xrayd(env={"AWS_HOSTNAME": "h\udcff"})
+    process.send_document(make_document())
+    fake_xray.wait_documents(1)
+    process.sigterm()
+    assert process.wait() == 0
+    assert json.loads(fake_xray.requests("/TelemetryRecords")[-1].body)["Hostname"] == "h?"
+
+
+def test_a_hangup_while_nobody_reads_the_log_is_not_the_end(
+    xrayd: XraydFactory, fake_xray: FakeXRay, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        config = {"Sampling": {"Proxy": "forward"}}
+        process = xrayd("-l", "dev", "-f", str(pipe), config=config)
+        fake_xray.down()
+        connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)
+        for _ in range(4000):  # a line each: more than the pipe and the queue hold
+            connection.request("POST", "/GetSamplingRules")
+            assert connection.getresponse().read()
+        process.signal(signal.SIGHUP)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        process.wait_healthy()
+        connection.close()
+    finally:
+        os.close(reader)

@@ -88,6 +88,12 @@ def test_a_bad_flag_prints_the_usage_and_exits_2(
         (["-c", "absent.yaml"], "absent.yaml: cannot be read"),
         (["-f", "absent/dir/xray.log"], "Logging.LogPath"),
         (["-b", "no.such.host.invalid:2000"], "cannot be resolved"),
+        (["-b", "a..b:2000"], "cannot be resolved"),
+        (["-n", "evil.example/#"], "is no region"),
+        (["-n", "us-east-1", "-p", "http://h:99999"], "ProxyAddress: must be http://host:port"),
+        (["-n", "us-east-1", "-p", f"http://{'a' * 64}"], "ProxyAddress: must be"),
+        (["-t", "nonsense", "healthcheck"], "Socket.TCPAddress: 'nonsense' is no address"),
+        (["-t", f"{'a' * 64}:2000", "healthcheck"], "healthcheck: tcp aaa"),
         (["-n", "no region!"], "Region: 'no region!' is no region"),
     ],
 )
@@ -148,6 +154,19 @@ def test_a_bad_variable_is_one_line_and_exit_1(
         ("Region: a\nRegion: b", "line 2: Region stands here twice"),
         ("TotalBufferSizeMB: 1", "at least 3 MB"),
         ("Endpoint: ftp://x", "must begin with http:// or https://"),
+        ("Endpoint: 'http://a b'", "must begin with http:// or https:// and name a host"),
+        ("Endpoint: http://a..b", "must begin with http:// or https:// and name a host"),
+        ("Endpoint: http://a:99999", "there is no port 99999"),
+        ("Region: 2020-13-45", "line 1: Region: month must be in 1..12"),
+        ("2020-13-45: a", "line 1: month must be in 1..12"),
+        ("Concurrency: " + "9" * 5000, "line 1: Concurrency: Exceeds the limit"),
+        ("Drain: {QuietSeconds: .nan}", "Drain.QuietSeconds must be a number, not nan"),
+        ("Delivery: {MaxAgeHours: .inf}", "Delivery.MaxAgeHours must be a number, not inf"),
+        ('Logging: {LogPath: "a\\0b"}', "Logging.LogPath must be UTF-8 without NUL"),
+        ('ResourceARN: "\\ud800"', "ResourceARN must be UTF-8 without NUL"),
+        ('Proxy: {AllowedHosts: ["\\ud800"]}', "Proxy.AllowedHosts must be UTF-8 without NUL"),
+        ("[" * 3000, "my.yaml: nested too deeply"),
+        ("a\0b", "not valid YAML"),
         ("Proxy: {Operations: [Nonsense]}", "X-Ray has no operation 'Nonsense'"),
     ],
 )
@@ -354,3 +373,21 @@ def test_python_dash_m_and_the_console_script_are_the_same(tmp_path: Path) -> No
         pytest.skip("xrayd is not installed as a console script here")
     shown = subprocess.run([script, "-v"], capture_output=True, text=True, check=True).stdout
     assert shown == run(tmp_path, "-v").stdout
+
+
+def test_an_address_by_name_is_received_on_over_ipv4(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    # Of localhost's two addresses the X-Ray daemon takes this one, and SDKs send to it.
+    process = xrayd("-b", "localhost:{port}", "-t", "localhost:{port}")
+    process.send_document(make_document())
+    fake_xray.wait_documents(1)
+
+
+def test_help_into_a_closed_output_is_no_failure(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m xrayd -h >&-'
+    result = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=clean_environment(tmp_path),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")

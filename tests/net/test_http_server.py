@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from xrayd.net.http_server import HttpServer, Request, Response, Routes, text_response
+from xrayd.net.http_messages import Request, Response, Routes, text_response
+from xrayd.net.http_server import HttpServer
 
 ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 
 from xrayd.cli.flags import CommandLine
+from xrayd.net.sockets import parse_address
 
 _SECONDS = 2.0
 _DEFAULT = "127.0.0.1:2000"
@@ -44,7 +45,7 @@ def run_healthcheck(line: CommandLine, environment: Mapping[str, str]) -> int:
             answer = b""
             while chunk := sock.recv(65_536):
                 answer += chunk
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         return _fail(f"tcp {host}:{port}: {error}")
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
@@ -67,17 +68,20 @@ def _fail(why: str) -> int:
 
 
 def listen_address(line: CommandLine, environment: Mapping[str, str]) -> tuple[str, int]:
-    """Where the daemon of the same flags, variables and file listens, seen from this machine."""
+    """Where the daemon of the same flags, variables and file listens, seen from this machine.
+
+    Raises:
+        ConfigError: what stands there is no address.
+    """
     text = environment.get("XRAYD_SOCKET_TCP_ADDRESS") or _address_in_file(line) or _DEFAULT
     if "Socket.TCPAddress" in line.values:
         text = str(line.values["Socket.TCPAddress"][0])
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
+    host, port = parse_address(text, "Socket.TCPAddress")
     if host in ("", "0.0.0.0"):  # noqa: S104 - compared with, not bound to
         host = "127.0.0.1"
     elif host == "::":
         host = "::1"
-    return host, int(port)
+    return host, port
 
 
 def _address_in_file(line: CommandLine) -> str:

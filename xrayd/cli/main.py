@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n{usage(_program(), COMMANDS)}")
         return 2
     if line.wants_help:
-        sys.stdout.write(usage(_program(), COMMANDS))
+        print(usage(_program(), COMMANDS), end="")
         return 0
     if line.wants_version:
         print(f"xrayd version: {__version__}")

@@ -10,7 +10,7 @@ from xrayd.dev.answers import ApiAnswer, ApiError, refuse
 from xrayd.dev.api import XRayApi
 from xrayd.dev.pageapi import PageApi
 from xrayd.net import gate
-from xrayd.net.http_server import Request, Response, json_response, text_response
+from xrayd.net.http_messages import Request, Response, json_response, text_response
 from xrayd.relay.delivery import Answer
 
 # PutTraceSegments may carry 50 documents of 64 KB, escaped.

@@ -41,7 +41,7 @@ from xrayd.dev.operations.groups import expressions_of, load_groups
 from xrayd.dev.operations.intake import TELEMETRY
 from xrayd.dev.resources import Resources
 from xrayd.errors import StoreError
-from xrayd.net.http_server import Request, Response
+from xrayd.net.http_messages import Request, Response
 from xrayd.sampling.matching import Dialect, MatchRequest, explain
 from xrayd.sampling.rule import SamplingRule, decode_rules
 from xrayd.web import SECURITY_HEADERS, Files

@@ -25,7 +25,8 @@ from xrayd.dev.retention import AGE_S_MAX, BYTES_MAX
 from xrayd.dev.store import Store
 from xrayd.errors import ConfigError, StoreError
 from xrayd.lifecycle import Group, Signals
-from xrayd.net.http_server import HttpServer, Routes
+from xrayd.net.http_messages import Routes
+from xrayd.net.http_server import HttpServer
 from xrayd.net.sockets import describe_address
 from xrayd.pipeline import Pipeline
 

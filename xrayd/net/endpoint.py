@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from xrayd.errors import ConfigError
+from xrayd.net.sockets import is_host
 
 
 def find_early_endpoint(setting: str, environment: Mapping[str, str]) -> tuple[str, str]:
@@ -77,8 +78,10 @@ def _checked(url: str, origin: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ConfigError(f"{origin}: {url!r} is no URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not is_host(parsed.host):
         raise ConfigError(f"{origin}: {url!r} must begin with http:// or https:// and name a host")
     if parsed.userinfo or parsed.query:
         raise ConfigError(f"{origin}: must hold neither a user nor a query")
+    if (parsed.port or 0) > 65_535:
+        raise ConfigError(f"{origin}: {url!r}: there is no port {parsed.port}")
     return url.rstrip("/")

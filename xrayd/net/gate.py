@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from xrayd.net.http_server import Request, Response, text_response
+from xrayd.net.http_messages import Request, Response, text_response
 from xrayd.net.sockets import is_loopback
 
 

@@ -1,114 +1,19 @@
-"""A small HTTP/1.1 server, bounded in everything.
-
-httptools (llhttp, strict) parses. Each connection carries one request at a time, has a few seconds
-for its headers and its body, and is closed after any error, so that nothing can be smuggled.
-"""
+"""A small HTTP/1.1 server, bounded in everything."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import math
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 
-import httptools
-import msgspec
+from xrayd.net.http_connection import Connection, Room
+from xrayd.net.http_messages import Routes
 
-_HEAD_BYTES_MAX = 8 * 1024
-_HEADERS_MAX = 64
-_HEAD_S = 5.0
-_BODY_S = 10.0
-_IDLE_S = 75.0
 _SWEEP_S = 1.0
-# How long what comes behind an answer is thrown away. Closing at once would reset the connection,
-# and many clients lose an answer that a reset follows.
-_LEAVE_S = 2.0
-_LEAVE_BYTES_MAX = 16 * 1024 * 1024
-# Of a body, what does not count as taken from the room that large bodies share.
-_BODY_FREE_BYTES = 16 * 1024
-_STATUS_LINES = {each.value: f"HTTP/1.1 {each} {each.phrase}\r\n" for each in HTTPStatus}
 _CONNECTIONS_MAX = 256
 # Descriptors that accepting must leave for the uplink, the spool and the log.
 _RESERVED_DESCRIPTORS = 40
-
-
-class Request(msgspec.Struct):
-    """A request, whole. Header names are lower case; `peer` is the caller's IP address."""
-
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    peer: str
-
-    def header(self, name: str) -> str | None:
-        """The last value of a header, by lower-case name."""
-        found = None
-        for key, value in self.headers:
-            if key == name:
-                found = value
-        return found
-
-
-class Response(msgspec.Struct):
-    """An answer; Content-Length and Connection are added when it is written."""
-
-    status: int
-    body: bytes = b""
-    headers: list[tuple[str, str]] = []
-
-
-def text_response(status: int, text: str) -> Response:
-    """A line of plain text."""
-    return Response(status, (text + "\n").encode(), [("Content-Type", "text/plain")])
-
-
-def json_response(status: int, body: bytes) -> Response:
-    """A JSON body."""
-    return Response(status, body, [("Content-Type", "application/json")])
-
-
-def aws_error(status: int, word: str, message: str) -> Response:
-    """An error in the shape AWS's clients read."""
-    body = msgspec.json.encode({"Message": message})
-    headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", word)]
-    return Response(status, body, headers)
-
-
-class Routes(msgspec.Struct):
-    """What a server does with requests.
-
-    `screen` sees a request without its body and returns an answer to refuse it, or the number of
-    bytes its body may have; `handle` answers what passed, at once where it can: a task for each
-    request would cost as much as a short answer. `bodies_bytes_max` bounds the large bodies of all
-    connections together.
-    """
-
-    screen: Callable[[Request], Response | int]
-    handle: Callable[[Request], Response | Awaitable[Response]]
-    bodies_bytes_max: int = 8 * 1024 * 1024
-
-
-class _Room:
-    """The memory that large bodies share, in bytes."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_left = bytes_max
-
-    def take(self, size: int) -> bool:
-        """Take so much more, where there is so much."""
-        if size > self._bytes_left:
-            return False
-        self._bytes_left -= size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """Give back what was taken."""
-        self._bytes_left += size
 
 
 def _descriptors() -> int:
@@ -127,7 +32,7 @@ class HttpServer:
         self._sock = sock
         self._routes = routes
         self._loop = asyncio.get_running_loop()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._connections_max = max(
             4, min(_CONNECTIONS_MAX, _descriptors() - _RESERVED_DESCRIPTORS)
         )
@@ -135,7 +40,7 @@ class HttpServer:
         self._sweeping: asyncio.TimerHandle | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[None]] = set()
-        self._room = _Room(routes.bodies_bytes_max)
+        self._room = Room(routes.bodies_bytes_max)
 
     def start(self) -> None:
         """Begin to accept, unless it was stopped."""
@@ -184,7 +89,7 @@ class HttpServer:
                 client.close()
                 continue
             client.setblocking(False)
-            connection = _Connection(
+            connection = Connection(
                 self._routes, self._connections, self._answers, self._room, str(peer[0])
             )
             self._connections.add(connection)
@@ -194,7 +99,7 @@ class HttpServer:
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
-    async def _attach(self, client: socket.socket, connection: _Connection) -> None:
+    async def _attach(self, client: socket.socket, connection: Connection) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: connection, client)
         except OSError:
@@ -215,279 +120,3 @@ class HttpServer:
             return False
         min(waiting, key=lambda c: (not c.is_idle, c.since)).close()
         return True
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(
-        self,
-        routes: Routes,
-        group: set[_Connection],
-        answers: set[asyncio.Task[None]],
-        room: _Room,
-        peer: str,
-    ) -> None:
-        self._routes = routes
-        self._group = group
-        self._answers = answers
-        self._room = room
-        self._peer = peer
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self.is_answering = False
-        self.is_last_request = False
-        self._is_closed = False
-        self._is_leaving = False
-        self._left_over = 0
-        self._has_ended = False
-        self._room_taken = 0
-        self.is_idle = True
-        self.since = self._loop.time()
-        self.deadline = self.since + _HEAD_S
-        self._begin()
-
-    def _begin(self) -> None:
-        self._target = b""
-        self._headers: list[tuple[str, str]] = []
-        self._request: Request | None = None
-        self._body = bytearray()
-        self._body_max = 0
-        self._headers_size = 0
-        # Bytes since the last that were of a body: of a head, a trailer, a chunk's extension.
-        self._frame_size = 0
-        self._is_complete = False
-        self._has_excess = False
-        self._keeps_alive = False
-        self._refusal: Response | None = None
-
-    def _has_request(self) -> bool:
-        """Whether a whole request was read; the parser's callbacks say so while it is fed."""
-        return self._is_complete
-
-    def _announces_body(self) -> bool:
-        assert self._request is not None
-        length = self._request.header("content-length") or "0"
-        return length.strip("0") != "" or self._request.header("transfer-encoding") is not None
-
-    def close(self) -> None:
-        """Drop the connection at once."""
-        self._group.discard(self)
-        self._is_closed = True
-        self._empty_body()
-        if self._transport is not None:
-            self._transport.abort()
-
-    # asyncio's callbacks
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
-        if self._is_closed:  # to make room, before it was even set up
-            self.close()
-
-    def eof_received(self) -> bool:
-        # Whoever has said all may still be told the answer.
-        self._has_ended = True
-        return self.is_answering
-
-    def pause_writing(self) -> None:
-        # Who does not read its answers may ask for no more of them.
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.close()
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_closed:
-            return
-        if self._is_leaving:
-            self._left_over += len(data)
-            if self._left_over > _LEAVE_BYTES_MAX:
-                self.close()
-        elif self._has_request():
-            self._has_excess = True
-        else:
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
-        if self.is_idle:
-            self.is_idle = False
-            self.deadline = self._loop.time() + _HEAD_S
-        self._frame_size += len(data)
-        self._parse(data)
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-        elif self._has_request():
-            self._respond()
-        elif self._frame_size > _HEAD_BYTES_MAX:
-            self._refuse(text_response(431, "the request's head is too large"))
-
-    def _parse(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Java's client offers HTTP/2 with each request, and goes on without where it is not
-            # taken up (RFC 9110, 7.8). The parser skips a body then.
-            if self._has_request() and not self._announces_body():
-                self._has_excess = upgrade.args[0] < len(data)
-            elif self._refusal is None:
-                self._refusal = text_response(400, "upgrades are not supported")
-        except httptools.HttpParserError as error:
-            # Behind a whole request, bytes that are none are only that: Node's X-Ray SDK counts
-            # UTF-16 units for its Content-Length.
-            if self._has_request():
-                self._has_excess = True
-            elif self._refusal is None:
-                self._refusal = text_response(400, f"bad request: {error}")
-
-    # httptools' callbacks
-
-    def on_message_begin(self) -> None:
-        # A second request before the first was answered is not answered at all.
-        self._has_excess = self._is_complete
-
-    def on_url(self, url: bytes) -> None:
-        if not self._is_complete:
-            self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._request is not None:  # a trailer, or of a second request
-            return
-        self._headers.append((name.lower().decode("latin-1"), value.decode("latin-1")))
-        self._headers_size += len(name) + len(value)
-        if len(self._headers) > _HEADERS_MAX or self._headers_size > _HEAD_BYTES_MAX:
-            self._refusal = text_response(431, "too many or too large headers")
-
-    def on_headers_complete(self) -> None:
-        self._frame_size = 0
-        if self._refusal is not None or self._is_complete:
-            return
-        self._keeps_alive = self._parser.should_keep_alive()
-        names = [name for name, _ in self._headers]
-        version = self._parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            self._refusal = text_response(505, "HTTP/1.1 only")
-            return
-        if "transfer-encoding" in names and "content-length" in names:
-            self._refusal = text_response(400, "both Content-Length and Transfer-Encoding")
-            return
-        if names.count("content-length") > 1 or names.count("host") > 1:
-            self._refusal = text_response(400, "a header that may stand once stands twice")
-            return
-        method = self._parser.get_method().decode("latin-1")
-        target = self._target.decode("latin-1")
-        self._request = Request(method, target, self._headers, b"", self._peer)
-        screened = self._routes.screen(self._request)
-        if isinstance(screened, Response):
-            self._refusal = screened
-            return
-        self._body_max = screened
-        length = self._request.header("content-length")
-        if length is not None and length.isdigit() and int(length) > screened:
-            self._refusal = self._too_large()
-            return
-        self.deadline = self._loop.time() + _BODY_S
-        expects = (self._request.header("expect") or "").lower() == "100-continue"
-        if expects and version == "1.1":
-            assert self._transport is not None
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        self._frame_size = 0
-        if self._is_complete or self._refusal is not None:
-            return
-        size = len(self._body) + len(body)
-        more = max(0, size - _BODY_FREE_BYTES) - self._room_taken
-        if size > self._body_max:
-            self._refusal = self._too_large()
-        elif not self._room.take(more):
-            self._refusal = text_response(503, "too many large requests at once; try again later")
-        else:
-            self._room_taken += more
-            self._body += body
-
-    def _empty_body(self) -> None:
-        self._body.clear()
-        if self._room_taken:
-            self._room.give_back(self._room_taken)
-            self._room_taken = 0
-
-    def on_message_complete(self) -> None:
-        if self._refusal is None:
-            self._is_complete = True
-
-    def _too_large(self) -> Response:
-        return text_response(413, f"the body may have {self._body_max} bytes at most")
-
-    def _respond(self) -> None:
-        """Answer the request that has come whole."""
-        assert self._request is not None
-        self._request.body = bytes(self._body)
-        self._body.clear()  # its room stays taken until the answer, for the handler has it now
-        self.is_answering = True
-        self.deadline = math.inf
-        answer = self._routes.handle(self._request)
-        if isinstance(answer, Response):
-            self._send(answer)
-        else:
-            task = self._loop.create_task(self._send_later(answer))
-            self._answers.add(task)
-            task.add_done_callback(self._answers.discard)
-
-    async def _send_later(self, answer: Awaitable[Response]) -> None:
-        try:
-            response = await answer
-        finally:
-            self.is_answering = False
-        self._send(response)
-
-    def _send(self, response: Response) -> None:
-        self.is_answering = False
-        self._empty_body()
-        if self._transport is None or self._transport.is_closing():
-            return
-        assert self._request is not None
-        has_more = self._has_excess or self._has_ended
-        keep = self._keeps_alive and not has_more and not self.is_last_request
-        self._write(response, keep=keep, with_body=self._request.method != "HEAD")
-        self.since = self._loop.time()
-        self.deadline = self.since + (_IDLE_S if keep else _BODY_S)
-        if keep:
-            self._begin()
-            self.is_idle = True
-        else:
-            self._leave()
-
-    def _refuse(self, response: Response) -> None:
-        self._empty_body()
-        self._has_excess = True
-        if self._transport is not None and not self._transport.is_closing():
-            is_head = self._request is not None and self._request.method == "HEAD"
-            self._write(response, keep=False, with_body=not is_head)
-            self._leave()
-
-    def _leave(self) -> None:
-        """Say nothing more, and hear out who may still be talking."""
-        assert self._transport is not None
-        with contextlib.suppress(RuntimeError):  # the other side went while we wrote
-            if self._has_excess and not self._has_ended:
-                self._is_leaving = True
-                self.deadline = self._loop.time() + _LEAVE_S
-                self._transport.write_eof()
-            else:
-                self._transport.close()
-
-    def _write(self, response: Response, *, keep: bool, with_body: bool) -> None:
-        assert self._transport is not None
-        status = response.status
-        head = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-        for name, value in response.headers:
-            head += f"{name}: {value}\r\n"
-        head += f"Content-Length: {len(response.body)}\r\n"
-        head += "Connection: keep-alive\r\n\r\n" if keep else "Connection: close\r\n\r\n"
-        with contextlib.suppress(RuntimeError):  # the other side went while we wrote
-            self._transport.write(head.encode("latin-1") + (response.body if with_body else b""))

@@ -12,7 +12,7 @@ import msgspec
 from xrayd.errors import UpstreamError
 from xrayd.net import gate
 from xrayd.net.client import XRayClient
-from xrayd.net.http_server import Request, Response, aws_error, json_response, text_response
+from xrayd.net.http_messages import Request, Response, aws_error, json_response, text_response
 from xrayd.net.sampling import RULES_PATH, TARGETS_PATH, SamplingDesk
 from xrayd.net.sockets import is_loopback
 from xrayd.relay.segment import read_head

@@ -17,7 +17,7 @@ import msgspec
 
 from xrayd.errors import UpstreamError
 from xrayd.net.client import XRayClient
-from xrayd.net.http_server import Response, aws_error, json_response, text_response
+from xrayd.net.http_messages import Response, aws_error, json_response, text_response
 from xrayd.relay.delivery import Answer, Verdict, judge
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.report import ReportError

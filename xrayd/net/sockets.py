@@ -80,9 +80,10 @@ def _resolve(
         return socket.AF_INET, ("0.0.0.0", port)  # noqa: S104 - asked for by `:2000`
     try:
         found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         raise ConfigError(f"{what}: host {host!r} cannot be resolved: {error}") from error
-    family, _, _, _, where = found[0]
+    # Of a name with both, such as localhost, Go's net package takes the IPv4 address.
+    family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return family, where
 
 
@@ -104,6 +105,15 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def is_host(name: str) -> bool:
+    """Whether text can be a host's name or address: no empty label, none too long, no escapes."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return name != "" and "%" not in name and not any(c.isspace() for c in name)
 
 
 def find_holder(port: int, protocol: str) -> str:

@@ -35,8 +35,8 @@ class TelemetryReporter:
         self._client = client
         self._ask_instance = ask_instance
         self._records = TelemetryRecords(
-            os.environ.get("AWS_INSTANCE_ID", ""),
-            os.environ.get("AWS_HOSTNAME", ""),
+            _variable("AWS_INSTANCE_ID"),
+            _variable("AWS_HOSTNAME"),
             resource_arn,
         )
 
@@ -76,6 +76,11 @@ class TelemetryReporter:
         instance_id, hostname = await asyncio.to_thread(_find_instance_names)
         sender["EC2InstanceId"] = sender["EC2InstanceId"] or instance_id
         sender["Hostname"] = sender["Hostname"] or hostname
+
+
+def _variable(name: str) -> str:
+    """An environment variable, as JSON can carry it: bytes that are no UTF-8 become `?`."""
+    return os.environ.get(name, "").encode(errors="replace").decode()
 
 
 def _find_instance_names() -> tuple[str, str]:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import httptools
 import httpx
 
+from xrayd.net.sockets import is_host
+
 ANSWER_BYTES_MAX = 1024 * 1024
 _HEAD_BYTES_MAX = 64 * 1024
 _CONNECT_S = 2.0
@@ -55,7 +57,7 @@ def parse_proxy(address: str) -> Proxy:
         url = httpx.URL(address if "://" in address else f"http://{address}")
     except httpx.InvalidURL as error:
         raise ValueError("not a URL") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not is_host(url.host) or (url.port or 0) > 65_535:
         raise ValueError("must be http://host:port")
     authorization = ""
     if url.userinfo:
@@ -290,7 +292,10 @@ class Http1Transport(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         # Asked here: a time-out leaves create_connection's own question behind, and the late
         # failure of that would count as a bug and end the process.
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # a label that is empty or too long
+            raise socket.gaierror(socket.EAI_NONAME, "no host has such a name") from error
         failure = OSError("the name has no address")
         for *_, address in found:
             try:

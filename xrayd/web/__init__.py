@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
-from xrayd.net.http_server import Request, Response
+from xrayd.net.http_messages import Request, Response
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
