@@ -1,6 +1,7 @@
 """`xrayd dev export` and `xrayd dev import`, on a data file and beside a running `xrayd dev`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,21 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(tmp_path):
     result = run(*command, home=tmp_path)
     assert (result.code, "no X-Ray API" in result.err) == (1, True)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.jsonl": "before"}
+
+
+def test_an_export_takes_no_place_but_a_files(tmp_path):
+    capture = str(DIRECTORY / "node-powertools-tracer-2.36.0.udp.jsonl")
+    run("dev", "import", "--data", "d.sqlite", capture, home=tmp_path)
+    (tmp_path / "link.jsonl").symlink_to("target.jsonl")
+    assert run("dev", "export", "--data", "d.sqlite", "-o", "link.jsonl", home=tmp_path).code == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert lines_of(tmp_path / "target.jsonl")
+
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run("dev", "export", "--data", "d.sqlite", "-o", "pipe", home=tmp_path).code == 0
+    assert (tmp_path / "pipe").is_fifo()
+    os.close(reader)
 
 
 def test_the_flags_of_the_daemon_still_stand_before_dev(tmp_path):

@@ -1,12 +1,15 @@
 """`xrayd sampling rules` and `xrayd sampling explain`, of a running xrayd and of a file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from fakes.factory import XraydFactory
-from fakes.process import Xrayd, free_port
+from fakes.process import Xrayd, clean_environment, free_port
 from fakes.sampling import SamplingService, make_rule, report, rule_names, statistics
+from fakes.server import PATIENCE_S
 from fakes.xray import FakeXRay
 
 PATH_RULE = make_rule("Checkout", Priority=5, ServiceName="Shop*", URLPath="/pay/*", FixedRate=0.5)
@@ -167,3 +170,19 @@ def test_help_needs_no_xrayd(tmp_path: Path) -> None:
     code, output = run(tmp_path, "sampling", "explain", "--help")
     assert code == 0
     assert "--client" in output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, rules_file: str) -> None:
+    command = [sys.executable, "-m", "xrayd", "sampling", "--rules-file", rules_file, "rules"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command,
+            env=clean_environment(tmp_path, {}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"xrayd: standard output: No space left on device\n"

@@ -254,6 +254,13 @@ def test_a_lenient_reading_names_the_nameless_and_takes_any_name():
     assert load_document(verdict.text).subsegments[0].name == "unknown"
 
 
+@pytest.mark.parametrize("status", [10**30, 2**31, -(2**31) - 1, 1e300, -1e18, 200.5])
+def test_a_status_that_no_client_could_read_is_dropped(status):
+    response = {"status": status, "content_length": 5}
+    kept = judge(MINIMAL | {"http": {"response": response}}).document.http.response
+    assert (kept.status, kept.content_length) == (None, 5)
+
+
 def test_nesting_too_deep_to_read_is_refused():
     text = '{"subsegments":[' * 30_000
     (verdict,) = parse_documents(text)

@@ -241,6 +241,17 @@ def test_an_inferred_segment_takes_no_id_that_a_document_has():
     assert ("api", "db", "db") in edges(trace)
 
 
+def test_two_inferred_segments_never_have_one_id():
+    taken = derive_id(TRACE_ID, "2" * 16)
+    calls = [
+        subsegment("2", "db", namespace="remote"),
+        subsegment("", "cache", 0.5, namespace="remote", id=taken),
+    ]
+    trace = compile_documents(segment("1", "api", subsegments=calls))
+    ids = [entity.id for entity in trace.segments]
+    assert len(set(ids)) == len(ids) == 3
+
+
 def test_a_placeholder_takes_no_id_that_a_document_has():
     taken = derive_id(TRACE_ID, f"above {'2' * 16}")
     trace = compile_documents(

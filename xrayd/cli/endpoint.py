@@ -24,12 +24,21 @@ _POSITION = re.compile(r"Invalid filter expression at position (\d+)")
 
 
 def endpoint_option(command: Command) -> Command:
-    """Add `--endpoint-url` to a command."""
+    """Add `--endpoint-url` to a command that asks an `xrayd dev`."""
     return click.option(
         "--endpoint-url",
         default=None,
         help="URL of xrayd dev's X-Ray API; by default where -t, the file or"
         " XRAYD_SOCKET_TCP_ADDRESS say that it listens.",
+    )(command)
+
+
+def file_endpoint_option(command: Command) -> Command:
+    """Add `--endpoint-url` to a command that works on a data file."""
+    return click.option(
+        "--endpoint-url",
+        default=None,
+        help="URL of xrayd dev's X-Ray API; by default the data file's, where one holds it.",
     )(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import click
 import msgspec
 
-from xrayd.cli.endpoint import check_filter, endpoint_option, refuse
+from xrayd.cli.endpoint import check_filter, file_endpoint_option, refuse
 from xrayd.cli.times import find_window, time_options
 from xrayd.dev.client import BATCH_TRACES_MAX, ApiClient, CallError
 from xrayd.errors import ConfigError
@@ -59,7 +60,7 @@ def _in_one_line(document: str) -> bytes:
     help="By default what the file's name ends with, or jsonl.",
 )
 @click.option("--data", default=None, help="The data file of xrayd dev.")
-@endpoint_option
+@file_endpoint_option
 @click.pass_context
 def export_command(
     context: click.Context,
@@ -147,6 +148,11 @@ def _open_output(name: str) -> Iterator[BinaryIO]:
     path = Path(name)
     if path.is_dir():
         raise ConfigError(f"{path} is a directory; name a file")
+    if path.exists() and not path.is_file():  # a device or a pipe: nothing may take its place
+        with path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))  # a link stays one
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xrayd.cli.endpoint import endpoint_option, refuse
+from xrayd.cli.endpoint import file_endpoint_option, refuse
 from xrayd.cli.terminal import tame
 from xrayd.dev.client import BATCH_DOCUMENTS_MAX, ApiClient, CallError
 
@@ -20,7 +20,7 @@ _REFUSALS_SHOWN = 20
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", default=None, help="The data file of xrayd dev.")
-@endpoint_option
+@file_endpoint_option
 @click.pass_context
 def import_command(
     context: click.Context, files: tuple[Path, ...], *, data: str | None, endpoint_url: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -75,6 +76,12 @@ def _run_click(name: str, line: CommandLine) -> int:
     except BrokenPipeError:  # `xrayd traces | head`; whatever is left to write shall not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"xrayd: standard output: {error.strerror}\n")
+        return 1
     return code if isinstance(code, int) else 0
 
 

@@ -256,7 +256,7 @@ def _free_id(trace_id: str, seed: str, taken: Container[str]) -> str:
     """A derived id that no document has: whoever sends can derive ids too."""
     id_ = derive_id(trace_id, seed)
     while id_ in taken:
-        id_ = derive_id(trace_id, id_)
+        id_ = derive_id(trace_id, f"{seed} beside {id_}")
     return id_
 
 

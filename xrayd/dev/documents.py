@@ -322,7 +322,9 @@ def _tidy(value: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]
                 tidy[field.name] = [_tidy(item, nested) for item in member if _is_object(item)]
         elif field.type is msgspec.Raw or _complies(member, field.type):
             tidy[field.name] = member
-        elif isinstance(member, float) and member.is_integer() and _complies(0, field.type):
+        elif (
+            isinstance(member, float) and member.is_integer() and _complies(int(member), field.type)
+        ):
             tidy[field.name] = int(member)  # a status of 200.0
     return tidy
 

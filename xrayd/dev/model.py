@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -38,10 +38,12 @@ class HttpRequest(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class HttpResponse(msgspec.Struct, omit_defaults=True, gc=False):
-    """`http.response`: the status code and the body's length in bytes (-1 where unknown)."""
+    """`http.response`: the status code, an integer of the model (32 bits) as summaries show it, and
+    the body's length in bytes (-1 where unknown).
+    """
 
-    status: int | None = None
-    content_length: int | None = None
+    status: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    content_length: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
 
 class Http(msgspec.Struct, omit_defaults=True, gc=False):
