@@ -98,7 +98,7 @@ def hold_signals() -> None:
 
 
 def _mask_signals(*, is_held: bool) -> None:
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+    if sys.platform != "win32":  # which has nothing of the kind
         held = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK if is_held else signal.SIG_UNBLOCK, held)
 

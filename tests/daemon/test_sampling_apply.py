@@ -86,7 +86,7 @@ def is_kept_at_half(trace_id: str) -> bool:
 def test_all_traces_are_decided_whole_in_any_order(
     xrayd: XraydFactory, fake_xray: FakeXRay, rules_file: str, seed: int
 ) -> None:
-    process = xrayd(config=sampling("all", rules_file))
+    process = xrayd(config=sampling("all", rules_file, HoldSeconds=20))  # every root comes
     halves = [new_trace() for _ in range(120)]
     keeps = [new_trace() for _ in range(20)]
     drops = [new_trace() for _ in range(20)]
