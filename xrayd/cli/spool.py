@@ -119,14 +119,18 @@ def replay(choose: Callable[[], str], *, dead: bool, to: str) -> None:
     click.echo(f"{sent} segments sent")
 
 
+def _check_exists(directory: str) -> None:
+    if not Path(directory).is_dir():
+        raise ConfigError(f"spool directory {directory} does not exist")
+
+
 def _letters(directory: str) -> Iterator[tuple[int, DeadLetter]]:
     """The refused documents of a spool, numbered.
 
     Raises:
         ConfigError: there is no such spool, or it cannot be read.
     """
-    if not Path(directory).is_dir():
-        raise ConfigError(f"spool directory {directory} does not exist")
+    _check_exists(directory)
     try:
         yield from read_dead_letters(directory)
     except OSError as error:
@@ -144,8 +148,7 @@ def _replay_dead(client: httpx.Client, directory: str) -> int:
 
 
 def _replay_waiting(client: httpx.Client, directory: str) -> int:
-    if not Path(directory).is_dir():
-        raise ConfigError(f"spool directory {directory} does not exist")
+    _check_exists(directory)
     sent = 0
     spool = Spool.open(directory, now=time.time())
     try:

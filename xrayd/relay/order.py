@@ -119,25 +119,21 @@ class Order:
             line.on_disk = max(0, line.on_disk - 1)
         # Before all that arrived while it was on disk.
         self._keep(line, entry, sum(other.is_backlog for other in line.behind))
-        return [] if line.is_on_its_way else list(self._advance(head.id, line))
+        return self._advance_all([(head.id, line)])
 
     def forget_disk(self) -> Sequence[Waiting]:
         """The disk has nothing left to give; return those that waited for what it had."""
-        free: list[Waiting] = []
-        for segment_id, line in list(self.ids.items()):
-            if line.on_disk:
-                line.on_disk = 0
-                free += [] if line.is_on_its_way else self._advance(segment_id, line)
-        return free
+        waiting = [(key, line) for key, line in self.ids.items() if line.on_disk]
+        for _, line in waiting:
+            line.on_disk = 0
+        return self._advance_all(waiting)
 
     def end_doubt(self) -> Sequence[Waiting]:
         """All that the disk had has been seen; return those that waited for no more than that."""
-        free: list[Waiting] = []
-        for segment_id, line in list(self.ids.items()):
-            if line.is_in_doubt:
-                line.is_in_doubt = False
-                free += [] if line.is_on_its_way else self._advance(segment_id, line)
-        return free
+        waiting = [(key, line) for key, line in self.ids.items() if line.is_in_doubt]
+        for _, line in waiting:
+            line.is_in_doubt = False
+        return self._advance_all(waiting)
 
     def clear(self) -> Sequence[Waiting]:
         """Forget everything; return all that waited."""
@@ -160,6 +156,15 @@ class Order:
         line.behind.insert(position, entry)
         self.documents += 1
         self.bytes_held += len(entry.document) + _WAITING_COST
+
+    def _advance_all(self, lines: Iterable[tuple[str, Line]]) -> list[Waiting]:
+        """Who may go, of the lines of which none is on its way."""
+        return [
+            entry
+            for segment_id, line in lines
+            if not line.is_on_its_way
+            for entry in self._advance(segment_id, line)
+        ]
 
     def _advance(self, segment_id: str, line: Line) -> Iterator[Waiting]:
         """Yield who may go, up to the next one in progress or what is still on disk."""

@@ -97,7 +97,7 @@ class RuleState:
             None where nothing is granted that still holds: the client keeps what it has, and
             borrows. A target without a quota would make the OpenTelemetry samplers stop borrowing.
         """
-        interval_s = INTERVAL_S if grant is None else grant.interval
+        interval_s = self.interval_s
         self._shares.note(client_id, requests, interval_s, now)
         if grant is None or (grant.quota is not None and grant.ttl < int(now)):
             return None

@@ -58,6 +58,9 @@ class _Holder:
         self.share = 0
         self.ttl = -1
 
+    def is_alive(self, interval_s: float, now: float) -> bool:
+        return now - self.seen_at <= LIVE_INTERVALS * interval_s
+
     def held(self, now: float) -> int:
         # Clients compare whole seconds, so the TTL's own second still counts.
         return self.share if int(now) <= self.ttl else 0
@@ -141,7 +144,7 @@ class Shares:
         return [
             client_id
             for client_id, holder in self._holders.items()
-            if now - holder.seen_at <= LIVE_INTERVALS * interval_s
+            if holder.is_alive(interval_s, now)
         ]
 
     def largest(self, most: int, interval_s: float, now: float) -> list[ClientShare]:
@@ -168,8 +171,7 @@ class Shares:
         self._cleared_at = now
         for client_id, holder in list(self._holders.items()):
             holder.seen_at = min(holder.seen_at, now)  # after a clock step back
-            is_gone = now - holder.seen_at > LIVE_INTERVALS * interval_s
-            if is_gone and not holder.held(now):
+            if not holder.is_alive(interval_s, now) and not holder.held(now):
                 del self._holders[client_id]
 
     def _compute(self, quota: int, interval_s: float, now: float) -> None:
@@ -178,7 +180,7 @@ class Shares:
         for client_id, holder in list(self._holders.items()):
             holder.seen_at = min(holder.seen_at, now)  # after a clock step back
             self._held += holder.held(now)
-            if now - holder.seen_at <= LIVE_INTERVALS * interval_s:
+            if holder.is_alive(interval_s, now):
                 demands[client_id] = holder.rate
             elif not holder.share or holder.ttl + _FORGET_AFTER_S < now:
                 del self._holders[client_id]
