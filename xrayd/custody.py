@@ -21,6 +21,8 @@ from xrayd.spool.worker import Backlog, Event, Lost, Shown, SpoolWorker, Stored
 
 # Batches read back ahead of their sending.
 _BACKLOG_AHEAD = 4
+# One part in so many is kept from senders who flood, for the others.
+_OTHERS_SHARE = 16
 
 
 class Found(NamedTuple):
@@ -66,6 +68,14 @@ class Custody:
         """Documents that wait in memory for another of their id."""
         return self._order.documents
 
+    def room_for_floods(self) -> int:
+        """Bytes that senders who flood may fill now, without anything being given up for them."""
+        if self.figures is not None and self._disk_takes_all:
+            held, most = self.figures.bytes_on_disk, self.figures.bytes_max
+        else:
+            held, most = self._buffer.bytes_held, self._buffer.bytes_max
+        return most - most // _OTHERS_SHARE - held
+
     def attach(self, worker: SpoolWorker, found: Found, on_backlog: Callable[[], None]) -> None:
         """Write to a spool from now on, in which something was found.
 
@@ -79,8 +89,13 @@ class Custody:
         self.spooled = self._ledger.recovered = found.documents
         worker.start()
 
-    def take(self, document: bytes, head: Head | None, now: float) -> None:
-        """Take a document that was accepted; `commit` must follow."""
+    def take(
+        self, document: bytes, head: Head | None, now: float, *, is_flood: bool = False
+    ) -> None:
+        """Take a document that was accepted; `commit` must follow.
+
+        `is_flood` says that its sender is one who floods.
+        """
         number = self._handover.number(document) if self._handover is not None else 0
         is_unfinished = False
         ids = self._order.ids
@@ -89,7 +104,9 @@ class Custody:
             place = self._place(head.id, Waiting(document, number, is_unfinished))
             if place is not Place.GO:
                 return
-        for batch in self._buffer.append(document, now, number, is_unfinished=is_unfinished):
+        for batch in self._buffer.append(
+            document, now, number, is_unfinished=is_unfinished, is_flood=is_flood
+        ):
             self._let_go(batch, Spill.MEMORY_FULL)
 
     def commit(self) -> None:

@@ -132,7 +132,7 @@ async def run(
         relay.ledger, client, config.resource_arn, ask_instance=not config.local_mode
     )
     log.debug("Listening: %s", _describe(relay, sockets, config))
-    _warn(config, relay.granted, receive_buffer(config.receive_buffer_mb, limit))
+    _warn(config, relay.port.granted, receive_buffer(config.receive_buffer_mb, limit))
     metrics_server = _start_metrics(config, relay, keeper, writer, foreign=foreign, desk=desk)
 
     async with Group() as group:
@@ -376,7 +376,7 @@ def _describe(relay: Pipeline, sockets: Sockets, config: Config) -> str:
     """Ports, granted buffer and memory, for the line at start."""
     return (
         f"udp {describe_address(sockets.udp)}, tcp {describe_address(sockets.tcp)},"
-        f" receive buffer {relay.granted} of {config.receive_buffer_mb * 1024 * 1024} bytes,"
+        f" receive buffer {relay.port.granted} of {config.receive_buffer_mb * 1024 * 1024} bytes,"
         f" memory {relay.buffer.bytes_max / 1e6:.1f} MB, {config.concurrency} requests at once"
     )
 

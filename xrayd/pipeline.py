@@ -9,15 +9,17 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from xrayd.custody import Custody, Found
 from xrayd.logs import Throttle, printable
-from xrayd.net.sockets import add_siblings, ask_receive_buffer, kernel_drops
-from xrayd.net.udp import UdpReceiver, pause_for
+from xrayd.net.port import Address, UdpPort
+from xrayd.net.sockets import write_address
+from xrayd.net.udp import UdpReceiver
 from xrayd.net.uploader import Caller, Uploader
 from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
-from xrayd.relay.intake import Intake
+from xrayd.relay.intake import Hold, Intake
 from xrayd.relay.ledger import Ledger
 from xrayd.relay.request import read_full_head
 from xrayd.relay.segment import read_head
@@ -64,18 +66,20 @@ class Pipeline:
         self._throttle = Throttle()
         self.ledger = Ledger()
         self.buffer = Buffer(bytes_max, linger_s, age_max_s)
-        granted = ask_receive_buffer(udp, receive_buffer_bytes)
-        self._siblings = add_siblings(udp, granted, receive_buffer_bytes)
-        self._udp = [udp, *self._siblings]
-        self.granted = granted * len(self._udp)
+        self.port = UdpPort(udp, receive_buffer_bytes)
         self.custody = Custody(self.buffer, self.ledger, self._log_spill)
         self._sieve = sieve
         if sieve is None:
-            hold, read = self.custody.take, read_head
+            hold: Hold = self.custody.take
+            hold_flood: Hold = partial(self.custody.take, is_flood=True)
+            read = read_head
         else:
             sieve.attach(self.ledger, self.custody.take)
-            hold, read = sieve.take, read_full_head
+            # What is sampled is sent like all the rest, whoever sent it.
+            hold = hold_flood = sieve.take
+            read = read_full_head
         self.intake = Intake(self.ledger, self.buffer, hold, self._log_refusals, read)
+        self._flood_intake = Intake(self.ledger, self.buffer, hold_flood, self._log_refusals, read)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(
@@ -90,7 +94,13 @@ class Pipeline:
         )
         self._worker: SpoolWorker | None = None
         self._is_closed = False
-        self.receiver = UdpReceiver(self._udp, self._receive, pause_for(granted), self._is_crowded)
+        self.receiver = UdpReceiver(
+            self.port,
+            self._receive,
+            is_crowded=self._is_crowded,
+            room=self.custody.room_for_floods,
+            on_flood=self._log_flood,
+        )
 
     def attach_spool(self, spool: Spool, dead: DeadLetters | None, begun_at: float) -> None:
         """Write documents to an open spool too, and send what was found in it.
@@ -147,7 +157,7 @@ class Pipeline:
         self.receiver.stop()
         # What the kernel holds, not what a flood goes on adding: it charges a datagram with more
         # than its bytes, and one drain takes a MiB of them, or thousands of tiny ones.
-        for _ in range(2 + 2 * self.granted // (512 * 1024)):
+        for _ in range(2 + 2 * self.port.granted // (512 * 1024)):
             if not self.receiver.drain():
                 break
         self._decide_all()
@@ -161,8 +171,7 @@ class Pipeline:
     def close(self) -> str:
         """Close the sockets opened beside the caller's; return where every document went."""
         summary = self._summarise()
-        for sock in self._siblings:
-            sock.close()
+        self.port.close()
         return summary
 
     def _summarise(self) -> str:
@@ -180,7 +189,7 @@ class Pipeline:
             f"spooled={self.custody.spooled}",
             f"in_flight={self.buffer.in_flight}",
             f"difference={self.difference()}",
-            f"kernel_dropped={kernel_drops(self._udp)}",
+            f"kernel_dropped={self.port.drops()}",
         ]
         return " ".join(parts)
 
@@ -203,10 +212,14 @@ class Pipeline:
             "ledger_difference": ("What the ledger's identity is off by.", self.difference()),
             "buffer_bytes": ("Bytes of memory held by documents.", self.buffer.bytes_held),
             "buffer_bytes_max": ("Bytes of memory documents may hold.", self.buffer.bytes_max),
-            "receive_buffer_bytes": ("Kernel receive buffer granted, in bytes.", self.granted),
+            "receive_buffer_bytes": ("Kernel receive buffer granted, in bytes.", self.port.granted),
             "kernel_dropped_total": (
                 "Datagrams the kernel dropped at the UDP socket.",
-                kernel_drops(self._udp),
+                self.port.drops(),
+            ),
+            "flooding_senders": (
+                "Senders faster than they are read, which have a socket of their own.",
+                self.port.apart,
             ),
         }
 
@@ -217,8 +230,9 @@ class Pipeline:
     def _is_crowded(self) -> bool:
         return self.buffer.bytes_held > self.buffer.bytes_max * 3 // 4
 
-    def _receive(self, documents: list[bytes], others: list[bytes]) -> None:
-        self.intake.take_datagrams(documents, others, self._loop.time())
+    def _receive(self, documents: list[bytes], others: list[bytes], *, is_flood: bool) -> None:
+        intake = self._flood_intake if is_flood else self.intake
+        intake.take_datagrams(documents, others, self._loop.time())
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -267,6 +281,14 @@ class Pipeline:
             log.warning(
                 "Datagram refused: %s (%d bytes, begins %s)%s",
                 reason, len(datagram), start or "empty", suppressed,
+            )  # fmt: skip
+
+    def _log_flood(self, sender: Address) -> None:
+        suppressed = self._throttle.allow("flood", self._loop.time())
+        if suppressed is not None:
+            log.warning(
+                "Flood from %s: it sends faster than is read, so it is read behind all others%s",
+                write_address(*sender[:2]), suppressed,
             )  # fmt: skip
 
     def _log_spill(self, count: int) -> None:

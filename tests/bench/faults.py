@@ -18,15 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
 
-from fakes.documents import document_id, make_document  # noqa: E402
+from fakes.documents import document_id, make_datagram, make_document  # noqa: E402
 from fakes.factory import XraydFactory  # noqa: E402
 from fakes.metadata import FakeContainerCredentials  # noqa: E402
 from fakes.process import Xrayd  # noqa: E402
@@ -38,7 +39,7 @@ from fakes.xray import (  # noqa: E402
     Verdict,
     refuse_containing,
 )
-from oracle import LOST, Oracle, flood  # noqa: E402
+from oracle import LOST, Flood, Oracle, flood  # noqa: E402
 
 PER_S = 200.0
 
@@ -70,12 +71,12 @@ def settle(oracle: Oracle, recovered_s: float | None = None, note: str = "") -> 
 
 
 def compare(oracle: Oracle, recovered_s: float | None, note: str) -> Result:
-    stored = set(oracle.fake.documents)
+    stored = Counter(oracle.fake.documents)
     lost = sum(1 for document in oracle.sent if document not in stored)
     line = oracle.process.wait_for_line(r"Stopped: (.*)")[1]
     ledger = dict(pair.split("=") for pair in line.split())
     counted = sum(int(ledger[name]) for name in LOST)
-    duplicates = len(oracle.fake.documents) - len(stored)
+    duplicates = sum(max(0, stored[document] - 1) for document in oracle.sent)
     notes = [note] if note else []
     notes += [f"{duplicates} twice"] if duplicates else []
     return Result(len(oracle.sent), lost, max(0, lost - counted), recovered_s, ", ".join(notes))
@@ -152,6 +153,17 @@ def burst(start: XraydFactory, fake: FakeXRay, _: float) -> Result:
     oracle = Oracle(start("-m", "100"), fake)
     oracle.sent += flood(oracle.process, 20_000)
     return settle(oracle)
+
+
+def outflood(start: XraydFactory, fake: FakeXRay, seconds: float) -> Result:
+    oracle = Oracle(start("-m", "40"), fake)
+    with Flood(oracle.process, 200_000, make_datagram(make_document(size=300))) as another:
+        oracle.stream(seconds, PER_S)
+    recovered_s = oracle.time_to_deliver()
+    result = settle(oracle, recovered_s)
+    line = oracle.process.wait_for_line(r"received=(\d+) .*kernel_dropped=(\d+)")
+    counted = int(line[1]) + int(line[2])
+    return replace(result, uncounted=len(oracle.sent) + another.sent - counted)
 
 
 def poison(start: XraydFactory, fake: FakeXRay, _: float) -> Result:
@@ -253,6 +265,7 @@ ROWS = [
     Row("one in ten not processed", unprocessed, "each of them | counted sent and rejected"),
     Row("one bad document (400)", poison, "50 of 50 | –"),
     Row("20,000 back to back", burst, f"63 % | {ALL}"),
+    Row("another sender floods, 200,000/s", outflood, "– | –"),
     Row("log pipe nobody reads", unread_pipe, "100 % | –"),
     Row("SIGTERM, endpoint hung", terminate_with(), "100 %, exit after 19.7 s | –"),
     Row("the same, with the spool", terminate_with(**SPOOL), "– | –"),

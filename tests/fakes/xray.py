@@ -148,10 +148,13 @@ class FakeXRay(HttpServer):
         self.wait_for(lambda: len(self._documents) >= count, timeout, f"{count} documents")
         return self.documents
 
-    def wait_ids(self, *ids: str, timeout: float = PATIENCE_S) -> None:
-        """Wait until a document with each of these segment ids is stored."""
+    def wait_ids(self, *ids: str, timeout: float = PATIENCE_S, since: int = 0) -> None:
+        """Wait until a document with each of these segment ids is stored.
+
+        The first `since` documents are known to be others.
+        """
         wanted = set(ids)
-        seen = 0
+        seen = since
 
         def all_there() -> bool:
             nonlocal seen

@@ -5,11 +5,13 @@ during it, its end, a fresh document whose way is timed, and the account at the 
 """
 
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from fakes.documents import document_id, make_datagram, make_document
@@ -49,6 +51,8 @@ class Account:
     """Documents stored again, each time counted."""
     altered: int
     """Documents stored that nobody sent."""
+    foreign: int
+    """Documents of others that were stored, each time counted."""
 
     @property
     def counted_lost(self) -> int:
@@ -68,6 +72,8 @@ class Oracle:
     fake: FakeXRay
     size: int = 1024
     sent: list[str] = field(default_factory=list)
+    foreign: Sequence[str] = ()
+    """Documents that others send to the same service."""
 
     def send(self, count: int, **fields: Any) -> list[str]:
         """Send documents back to back."""
@@ -91,10 +97,11 @@ class Oracle:
 
     def time_to_deliver(self, timeout: float = SETTLED_S) -> float:
         """Send a fresh document; seconds until the request came that delivered it."""
+        stored_before = len(self.fake.documents)
         started = time.monotonic()
         (fresh,) = self.send(1)
         wanted = document_id(fresh)
-        self.fake.wait_ids(wanted, timeout=timeout)
+        self.fake.wait_ids(wanted, timeout=timeout, since=stored_before)
         return max(0.0, self._delivery_of(wanted).at - started)
 
     def _delivery_of(self, wanted: str) -> Request:
@@ -133,8 +140,9 @@ class Oracle:
         account = Account(
             ledger,
             lost=sum(1 for document in known if not stored[document]),
-            duplicates=sum(n - 1 for n in stored.values()),
-            altered=sum(1 for document in stored if document not in known),
+            duplicates=sum(stored[document] - 1 for document in known if stored[document]),
+            altered=len(stored.keys() - known - set(self.foreign)),
+            foreign=sum(stored[document] for document in self.foreign),
         )
         assert ledger["difference"] == 0, account
         assert ledger["queued"] == ledger["in_flight"] == 0, account
@@ -168,3 +176,37 @@ def flood(process: Xrayd, count: int, size: int = 1024) -> list[str]:
     documents = [make_document(size=size) for _ in range(count)]
     process.send(*[make_datagram(document) for document in documents])
     return documents
+
+
+# A process of its own, for a thread would take turns with the caller.
+FLOOD = """
+import signal, socket, sys, time
+port, per_s, datagram = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+stopped = []
+signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.connect(("127.0.0.1", port))
+sent, started = 0, time.monotonic()
+while not stopped and time.monotonic() - started < 60.0:
+    due = int((time.monotonic() - started) * per_s) - sent
+    for _ in range(min(due, 1000)):
+        sock.send(datagram)
+        sent += 1
+print(sent)
+"""
+
+
+class Flood:
+    """Another sender, which sends one datagram again and again for as long as the context lasts."""
+
+    def __init__(self, process: Xrayd, per_s: int, datagram: bytes) -> None:
+        self._command = [sys.executable, "-c", FLOOD, f"{process.port}", f"{per_s}", datagram.hex()]
+        self.sent = 0
+
+    def __enter__(self) -> Self:
+        self._sender = subprocess.Popen(self._command, stdout=subprocess.PIPE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sender.terminate()
+        self.sent = int(self._sender.communicate()[0])

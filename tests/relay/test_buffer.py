@@ -154,6 +154,45 @@ def test_backlog_is_sent_apart_and_given_up_first() -> None:
     assert (batch.is_backlog, list(batch.numbers)) == (True, [78])
 
 
+def test_those_who_flood_are_sent_behind_all_others() -> None:
+    buffer = Buffer(10_000_000, linger_s=1.0)
+    for _ in range(DOCUMENTS_MAX):
+        buffer.append(b"flood", 0.0, is_flood=True)
+    buffer.append(b"flood", 0.0, is_flood=True)
+    buffer.append(b"a", 0.5)
+    assert buffer.due_in(0.5) == 0.0
+    sent = []
+    while (batch := buffer.take(1.5)) is not None:
+        sent.append(batch.documents)
+    assert sent == [[b"a"], [b"flood"] * DOCUMENTS_MAX, [b"flood"]]
+
+
+def test_those_who_flood_lose_before_others_do() -> None:
+    buffer = Buffer(100_000)
+    for number in range(50):
+        buffer.append(b"%05d" % number + b"x" * 900, 0.0)
+    given_up = [
+        document
+        for _ in range(500)
+        for batch in buffer.append(b"flood" + b"x" * 900, 1.0, is_flood=True)
+        for document in batch.documents
+    ]
+    assert given_up
+    assert {document[:5] for document in given_up} == {b"flood"}
+    kept = [document for batch in buffer.clear() for document in batch.documents]
+    assert sum(not document.startswith(b"flood") for document in kept) == 50
+
+
+def test_those_who_flood_drive_out_nobody_else() -> None:
+    buffer = Buffer(100_000)
+    while buffer.has_room(1000):
+        buffer.append(b"x" * 1000, 0.0)
+    held = buffer.queued
+    given_up = buffer.append(b"flood" + b"x" * 3000, 1.0, 7, is_flood=True)
+    assert [list(batch.numbers) for batch in given_up] == [[7]]
+    assert buffer.queued == held
+
+
 class BufferMachine(RuleBasedStateMachine):
     """Whatever happens: nothing is lost uncounted, and the budget holds."""
 
@@ -165,11 +204,11 @@ class BufferMachine(RuleBasedStateMachine):
         self.gone = 0
         self.flying: list[Batch] = []
 
-    @rule(size=st.integers(0, 9000), count=st.integers(1, 60))
-    def append(self, size: int, count: int) -> None:
+    @rule(size=st.integers(0, 9000), count=st.integers(1, 60), is_flood=st.booleans())
+    def append(self, size: int, count: int, is_flood: bool) -> None:
         for _ in range(count):
             self.appended += 1
-            given_up = self.buffer.append(b"x" * size, self.now)
+            given_up = self.buffer.append(b"x" * size, self.now, is_flood=is_flood)
             self.gone += sum(len(batch.documents) for batch in given_up)
 
     @rule(seconds=st.floats(0.0, 30.0))

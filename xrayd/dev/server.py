@@ -148,7 +148,7 @@ def _state_of(relay: Pipeline) -> dict[str, object]:
             "in_flight_documents": relay.buffer.in_flight,
             "bytes": relay.buffer.bytes_held,
             "bytes_max": relay.buffer.bytes_max,
-            "kernel_receive_buffer_bytes": relay.granted,
+            "kernel_receive_buffer_bytes": relay.port.granted,
         },
     }
 

@@ -7,23 +7,9 @@ import errno
 import os
 import re
 import socket
-import struct
-import sys
-from array import array
-from collections.abc import Sequence
 from typing import Any
 
 from xrayd.errors import ConfigError
-
-# linux/include/uapi/asm-generic/socket.h; the socket module does not name them.
-_SO_RCVBUFFORCE = 33
-_SO_MEMINFO = 55
-_SO_ATTACH_REUSEPORT_CBPF = 51
-_MEMINFO_DROPS = 8
-# A receive buffer of so many bytes needs no help; more sockets than this would not be worth their
-# memory in a small container.
-_BUFFER_ENOUGH = 1024 * 1024
-_SOCKETS_MAX = 16
 
 
 def parse_address(text: str, what: str) -> tuple[str, int]:
@@ -89,7 +75,11 @@ def _resolve(
 
 def describe_address(sock: socket.socket) -> str:
     """`host:port` of a bound socket, IPv6 in brackets."""
-    host, port = sock.getsockname()[:2]
+    return write_address(*sock.getsockname()[:2])
+
+
+def write_address(host: str, port: int) -> str:
+    """`host:port`, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -137,90 +127,3 @@ def find_holder(port: int, protocol: str) -> str:
                         name = (process / "comm").read_text().strip()
                         return f" by pid {process.name} ({name})"
     return ""
-
-
-def ask_receive_buffer(sock: socket.socket, wanted: int) -> int:
-    """Ask for a receive buffer of `wanted` bytes; return what was granted, in the same measure.
-
-    Forced past net.core.rmem_max where the process may (CAP_NET_ADMIN). The kernel doubles the
-    number it is given and reports the double.
-    """
-    # What systemd granted when it bound the socket may be more than we could get.
-    if wanted and sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2 < wanted:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
-        except OSError:
-            _ask_for_less(sock, wanted)
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-
-
-def _ask_for_less(sock: socket.socket, wanted: int) -> None:
-    # Linux cuts what is too much; macOS refuses it.
-    while wanted:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
-        except OSError:
-            wanted //= 2
-        else:
-            return
-
-
-def add_siblings(sock: socket.socket, granted: int, wanted: int) -> list[socket.socket]:
-    """Bind more sockets to a bound UDP socket's address, where its receive buffer is small.
-
-    The kernel gives each datagram to one of them at random, so that all their buffers together
-    take a train: an unprivileged process cannot have a larger one (net.core.rmem_max), and 212,992
-    bytes are full of 92 documents of 1 KB before a waiting process was even woken. Sizes are in
-    bytes, `granted` and `wanted` for one socket as in `ask_receive_buffer`. Empty where that is
-    enough already, or the kernel knows no such thing (Linux does).
-
-    The first socket was bound alone, so that a port that is taken is still noticed.
-    """
-    if granted >= _BUFFER_ENOUGH or sys.platform != "linux":
-        return []
-    count = min(_SOCKETS_MAX, -(-wanted // granted)) if wanted else _SOCKETS_MAX
-    siblings: list[socket.socket] = []
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for _ in range(count - 1):
-            sibling = socket.socket(sock.family, sock.type)
-            siblings.append(sibling)
-            sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if sock.family == socket.AF_INET6:
-                only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-                sibling.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-            sibling.setblocking(False)
-            ask_receive_buffer(sibling, wanted)
-            sibling.bind(sock.getsockname())
-        if siblings:
-            _spread(sock, count)
-    except OSError:
-        for sibling in siblings:
-            sibling.close()
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-        return []
-    return siblings
-
-
-def _spread(sock: socket.socket, count: int) -> None:
-    """Have the kernel choose among `count` sockets of a port at random, for each datagram.
-
-    Without a choice of ours it is the sender's port that decides, and a process sends from one.
-    Source: linux/filter.h: load a random word, modulo, return it.
-    """
-    steps = ((0x20, 0xFFFF_F000 + 56), (0x94, count), (0x16, 0))
-    program = array("B", b"".join(struct.pack("HBBI", code, 0, 0, k) for code, k in steps))
-    address, _ = program.buffer_info()
-    described = struct.pack("HP", len(steps), address)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, described)
-
-
-def kernel_drops(socks: Sequence[socket.socket]) -> int:
-    """Datagrams the kernel dropped at these sockets because their receive buffers were full."""
-    drops = 0
-    for sock in socks:
-        with contextlib.suppress(OSError):
-            info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
-            drops += int.from_bytes(info[_MEMINFO_DROPS * 4 : _MEMINFO_DROPS * 4 + 4], "little")
-    return drops

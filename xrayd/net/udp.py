@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
+from xrayd.net.port import Address, UdpPort
 from xrayd.relay.datagram import COMPACT_HEADER, SPACED_HEADER
 
 # One drain ends here so that senders get their turn and memory stays bounded; what is left stays
@@ -23,10 +28,26 @@ _DATAGRAM_MAX = 65_536
 # costs at everyday rates. It must end before the kernel's buffer can fill: the 32 MiB that 16 MiB
 # asked for become hold 14,000 datagrams of 1 KB, 20 ms at 700,000/s; the usual 212,992 bytes hold
 # 92, which a sender writes in a fraction of a millisecond, so there only no pause will do, and more
-# sockets (`sockets.add_siblings`).
+# sockets (`port.add_siblings`).
 _PAUSE_S = 0.020
 _PAUSE_BUFFER = 16 * 1024 * 1024
 _PAUSE_BUFFER_MIN = 1024 * 1024
+
+# Where datagrams come faster than they are read, so many are looked at for who sends them, and who
+# sent one in so many of these gets a socket of its own ...
+_NOTED = 64
+_SHARE = 8
+# ... read this often while it lasts, which is until it could be read to the end for a second.
+_APART_PAUSE_S = 0.002
+_CALM_S = 1.0
+
+
+@dataclass
+class _Apart:
+    """A sender's own socket, and when it was last seen with more than could be read."""
+
+    sock: socket.socket
+    busy_at: float
 
 
 def pause_for(granted: int) -> float:
@@ -36,58 +57,72 @@ def pause_for(granted: int) -> float:
     return _PAUSE_S * min(1.0, granted / _PAUSE_BUFFER)
 
 
+class Deliver(Protocol):
+    """Takes what a drain brought."""
+
+    def __call__(self, documents: list[bytes], others: list[bytes], *, is_flood: bool) -> None:
+        """As in `UdpReceiver`."""
+
+
 class UdpReceiver:
-    """Reads bound, non-blocking sockets until they are empty, rests, and reads again.
+    """Reads a port's sockets until they are empty, rests, and reads again.
+
+    A sender that floods the port is set apart (`UdpPort.set_apart`) and read behind all others, so
+    that what it sends costs nobody else a datagram in the kernel's buffer.
 
     Args:
-        socks: the sockets of one port, which stay the caller's; several only without a pause.
+        port: the sockets.
         deliver: called with what each drain brought: the bodies of datagrams whose header is one
-            that SDKs write, and the other datagrams whole.
-        pause_s: rest between drains while datagrams keep coming; 0 for none.
+            that SDKs write, the other datagrams whole, and whether a sender who floods sent them.
         is_crowded: whether memory is filling, so that sending should get more turns.
+        room: bytes that may be taken of senders who flood without giving up what is held; where
+            there are none, these are read slowly.
+        on_flood: told a sender that is set apart.
     """
 
     def __init__(
         self,
-        socks: Sequence[socket.socket],
-        deliver: Callable[[list[bytes], list[bytes]], None],
-        pause_s: float,
+        port: UdpPort,
+        deliver: Deliver,
+        *,
         is_crowded: Callable[[], bool],
+        room: Callable[[], int],
+        on_flood: Callable[[Address], None],
     ) -> None:
-        self._socks = socks
+        self._port = port
         self._deliver = deliver
-        self._pause_s = pause_s
+        self._pause_s = pause_for(port.each)
         self._is_crowded = is_crowded
+        self._room = room
+        self._on_flood = on_flood
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray(_DATAGRAM_MAX)
         self._next: asyncio.Handle | None = None
+        self._next_apart: asyncio.Handle | None = None
+        self._senders: Counter[Address] | None = None
+        self._apart: dict[Address, _Apart] = {}
         self.last_at = self._loop.time()
 
     def start(self) -> None:
         """Begin to read; what the kernel already holds is read at once."""
-        for sock in self._socks:
+        for sock in self._port.socks:
             self._loop.add_reader(sock, self._wake, sock)
 
     def stop(self) -> None:
         """Stop reading. What the kernel holds stays there for `drain`."""
-        for sock in self._socks:
+        for sock in self._port.socks:
             self._loop.remove_reader(sock)
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        for handle in filter(None, (self._next, self._next_apart)):
+            handle.cancel()
+        self._next = self._next_apart = None
 
     def drain(self) -> bool:
         """Deliver what the kernel holds, up to a bound; return whether there may be more."""
         more = False
-        for sock in self._socks:
-            more |= self._drain(sock)
-        return more
-
-    def _drain(self, sock: socket.socket) -> bool:
-        documents, others, more = self._read(sock)
-        if documents or others:
-            self.last_at = self._loop.time()
-            self._deliver(documents, others)
+        for sock in self._port.socks:
+            more |= self._drain(sock, _BYTES_MAX) > _BYTES_MAX
+        for apart in self._apart.values():
+            more |= self._drain(apart.sock, _BYTES_MAX, is_flood=True) > _BYTES_MAX
         return more
 
     def _wake(self, sock: socket.socket) -> None:
@@ -95,11 +130,11 @@ class UdpReceiver:
             self._loop.remove_reader(sock)
             self._cycle(sock)
         else:
-            self._drain(sock)
+            self._drain_shared(sock)
 
     def _cycle(self, sock: socket.socket) -> None:
         before = self.last_at
-        if self._drain(sock):
+        if self._drain_shared(sock):
             self._next = self._loop.call_soon(self._cycle, sock)
         elif self.last_at != before:
             self._next = self._loop.call_later(self._pause_s, self._cycle, sock)
@@ -107,8 +142,77 @@ class UdpReceiver:
             self._next = None
             self._loop.add_reader(sock, self._wake, sock)
 
-    def _read(self, sock: socket.socket) -> tuple[list[bytes], list[bytes], bool]:
-        """Bodies behind usual headers, other datagrams, and whether there may be more.
+    def _drain_port(self) -> bool:
+        """Drain all that is not set apart; whether there may be more."""
+        more = False
+        for sock in self._port.socks:
+            more |= self._drain_shared(sock)
+        return more
+
+    def _drain_shared(self, sock: socket.socket) -> bool:
+        """Drain a socket that all senders share, and look out for floods."""
+        size_max = _BYTES_MAX_CROWDED if self._is_crowded() else _BYTES_MAX
+        size = self._drain(sock, size_max)
+        if self._senders is not None:
+            if self._senders.total() >= _NOTED:
+                self._set_apart()
+        elif size > min(size_max, self._port.each // 2) and (
+            self._port.is_filling() or self._is_crowded()
+        ):
+            self._senders = Counter()  # the next drains note who sends
+        return size > size_max
+
+    def _set_apart(self) -> None:
+        """Give those who sent much of what was noted sockets of their own."""
+        senders, self._senders = self._senders or Counter(), None
+        for sender, count in senders.items():
+            if count * _SHARE >= senders.total() and (sock := self._port.set_apart(sender)):
+                self._apart[sender] = _Apart(sock, self._loop.time())
+                self._on_flood(sender)
+        if self._apart and self._next_apart is None:
+            self._next_apart = self._loop.call_soon(self._read_apart)
+
+    def _read_apart(self) -> None:
+        """Read what is set apart, behind all the rest: its senders' earlier datagrams are there."""
+        others_wait = self._drain_port()
+        more = others_wait
+        now = self._loop.time()
+        room = self._room()
+        size_max = min(_BYTES_MAX, room) if room > 0 else _BYTES_MAX_CROWDED
+        size_max //= max(1, len(self._apart))
+        for sender, apart in tuple(self._apart.items()):
+            if others_wait:
+                apart.busy_at = now
+            elif self._drain(apart.sock, size_max, is_flood=True) > size_max:
+                apart.busy_at = now
+                more = room > 0
+            elif now - apart.busy_at > _CALM_S:
+                self._rejoin(sender, apart.sock)
+        if more:
+            self._next_apart = self._loop.call_soon(self._read_apart)
+        elif self._apart:
+            pause_s = _APART_PAUSE_S if room > 0 else _PAUSE_S
+            self._next_apart = self._loop.call_later(pause_s, self._read_apart)
+        else:
+            self._next_apart = None
+
+    def _rejoin(self, sender: Address, sock: socket.socket) -> None:
+        self._port.rejoin(sender)
+        while self._drain(sock, _BYTES_MAX, is_flood=True):
+            pass
+        self._port.close_apart(sender)
+        del self._apart[sender]
+
+    def _drain(self, sock: socket.socket, size_max: int, *, is_flood: bool = False) -> int:
+        """Deliver what a socket holds; how much that was, more than `size_max` if not all of it."""
+        documents, others, size = self._read(sock, size_max)
+        if size:
+            self.last_at = self._loop.time()
+            self._deliver(documents, others, is_flood=is_flood)
+        return size
+
+    def _read(self, sock: socket.socket, size_max: int) -> tuple[list[bytes], list[bytes], int]:
+        """Bodies behind usual headers, other datagrams, and the size of all, as in `_drain`.
 
         The usual headers are taken off while a datagram still lies in the buffer: one copy of a
         document instead of two.
@@ -116,19 +220,19 @@ class UdpReceiver:
         documents: list[bytes] = []
         others: list[bytes] = []
         append = documents.append
-        receive = sock.recv_into
+        receive = sock.recv_into if self._senders is None else partial(self._receive_noting, sock)
         buffer = self._buffer
         begins = buffer.startswith
         view = memoryview(buffer)
         compact, spaced = len(COMPACT_HEADER), len(SPACED_HEADER)
-        room = _BYTES_MAX_CROWDED if self._is_crowded() else _BYTES_MAX
-        while room >= 0:
+        total = 0
+        while total <= size_max:
             try:
                 size = receive(buffer)
             except OSError:
                 # Empty; or ICMP errors and the like, which concern nobody here: nothing is ever
                 # sent from here.
-                return documents, others, False
+                break
             # Longer than its header, so that nothing of an earlier datagram is looked at.
             if size > compact and begins(COMPACT_HEADER):
                 append(bytes(view[compact:size]))
@@ -136,5 +240,11 @@ class UdpReceiver:
                 append(bytes(view[spaced:size]))
             else:
                 others.append(bytes(view[:size]))
-            room -= size + _DATAGRAM_COST
-        return documents, others, True
+            total += size + _DATAGRAM_COST
+        return documents, others, total
+
+    def _receive_noting(self, sock: socket.socket, buffer: bytearray) -> int:
+        size, sender = sock.recvfrom_into(buffer)
+        assert self._senders is not None
+        self._senders[sender] += 1
+        return size

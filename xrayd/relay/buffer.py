@@ -1,8 +1,13 @@
-"""Documents wait here for a request: bounded by real bytes, oldest given up first."""
+"""Documents wait here for a request: bounded by real bytes, oldest given up first.
+
+Those of senders who flood stand in a line of their own, sent behind all others and given up before
+them.
+"""
 
 from __future__ import annotations
 
 import heapq
+import math
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -45,6 +50,41 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     doubts: int = 0
 
 
+class _Line:
+    """Batches in the order of their arrival: full ones, and the one that is being filled."""
+
+    __slots__ = ("full", "open")
+
+    def __init__(self) -> None:
+        self.full: deque[Batch] = deque()
+        self.open: Batch | None = None
+
+    def take(self, now: float, linger_s: float) -> Batch | None:
+        """The next batch that is full or has waited for `linger_s`."""
+        if self.full:
+            return self.full.popleft()
+        if self.open is not None and now >= self.open.born + linger_s:
+            batch, self.open = self.open, None
+            return batch
+        return None
+
+    def due_in(self, now: float, linger_s: float) -> float:
+        """Seconds until `take` has something; infinite where nothing waits."""
+        if self.full:
+            return 0.0
+        return self.open.born + linger_s - now if self.open is not None else math.inf
+
+    def expire(self, deadline: float) -> list[Batch]:
+        """Take out what is older than a deadline."""
+        expired = []
+        while self.full and self.full[0].born < deadline:
+            expired.append(self.full.popleft())
+        if self.open is not None and self.open.born < deadline:
+            expired.append(self.open)
+            self.open = None
+        return expired
+
+
 # Nearly every document is taken without giving one up.
 _NOTHING: Sequence[Batch] = ()
 
@@ -70,8 +110,8 @@ class Buffer:
         self._batch_bytes_max = self._batch_bytes_usual
         self._linger_s = linger_s
         self._age_max_s = age_max_s
-        self._open: Batch | None = None
-        self._full: deque[Batch] = deque()
+        self._usual = _Line()
+        self._flood = _Line()
         self._backlog: deque[Batch] = deque()
         self._retries: list[tuple[float, int, Batch]] = []
         self._pushes = 0
@@ -97,28 +137,36 @@ class Buffer:
         return len(self._backlog)
 
     def append(
-        self, document: bytes, now: float, number: int = 0, *, is_unfinished: bool = False
+        self,
+        document: bytes,
+        now: float,
+        number: int = 0,
+        *,
+        is_unfinished: bool = False,
+        is_flood: bool = False,
     ) -> Sequence[Batch]:
         """Take a document; return what had to be given up for it, oldest first.
 
-        Where everything is in flight and nothing can be given up, the document itself is.
-        `number` is its arrival number where there is a spool.
+        Where nothing can be given up, for everything is in flight, the document itself is.
+        `number` is its arrival number where there is a spool. `is_flood` says that its sender is
+        one who floods: for it only others of that kind are given up.
         """
         size = len(document) + DOCUMENT_OVERHEAD
         given_up: Sequence[Batch] = _NOTHING
         if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:
-            given_up = self._make_room(size + BATCH_OVERHEAD)
+            given_up = self._make_room(size + BATCH_OVERHEAD, is_flood=is_flood)
             if self.bytes_held + size + BATCH_OVERHEAD > self._bytes_max:
                 itself = Batch([document], size, now, has_unfinished=is_unfinished)
                 if number:
                     itself.numbers.append(number)
                 return [*given_up, itself]
-        batch = self._open
+        line = self._flood if is_flood else self._usual
+        batch = line.open
         if batch is not None and batch.size + size > self._batch_bytes_max:
-            self._full.append(batch)
+            line.full.append(batch)
             batch = None
         if batch is None:
-            batch = self._open = Batch([], BATCH_OVERHEAD, now)
+            batch = line.open = Batch([], BATCH_OVERHEAD, now)
             self.bytes_held += BATCH_OVERHEAD
         batch.documents.append(document)
         if number:
@@ -129,8 +177,8 @@ class Buffer:
         self.bytes_held += size
         self.queued += 1
         if len(batch.documents) == DOCUMENTS_MAX:
-            self._full.append(batch)
-            self._open = None
+            line.full.append(batch)
+            line.open = None
         return given_up
 
     def add_backlog(
@@ -158,7 +206,7 @@ class Buffer:
         """Hand out the batch to send next, or None where none is due.
 
         Tried ones first, for they are the oldest; then full ones; then the open one where it has
-        waited long enough, or at once without `linger`.
+        waited long enough, or at once without `linger`; then those of senders who flood.
         """
         return self._hand_out(self._next(now, linger=linger), now)
 
@@ -176,12 +224,10 @@ class Buffer:
 
     def due_in(self, now: float) -> float | None:
         """Seconds until `take` has something, 0 for now, None where nothing waits."""
-        if self._full:
-            return 0.0
-        due = [entry[0] for entry in self._retries[:1]]
-        if self._open is not None:
-            due.append(self._open.born + self._linger_s)
-        return max(0.0, min(due) - now) if due else None
+        due = min(line.due_in(now, self._linger_s) for line in (self._usual, self._flood))
+        if self._retries:
+            due = min(due, self._retries[0][0] - now)
+        return max(0.0, due) if due < math.inf else None
 
     def put_back(self, batch: Batch, not_before: float) -> None:
         """Return a batch in flight to the head of the queue, to be tried from `not_before` on."""
@@ -222,12 +268,7 @@ class Buffer:
     def expire(self, now: float) -> list[Batch]:
         """Give up what has been held too long."""
         deadline = now - self._age_max_s
-        expired = []
-        while self._full and self._full[0].born < deadline:
-            expired.append(self._full.popleft())
-        if self._open is not None and self._open.born < deadline:
-            expired.append(self._open)
-            self._open = None
+        expired = self._usual.expire(deadline) + self._flood.expire(deadline)
         stale = [entry for entry in self._retries if entry[2].born < deadline]
         for entry in stale:
             self._retries.remove(entry)
@@ -257,33 +298,32 @@ class Buffer:
     def _next(self, now: float, *, linger: bool) -> Batch | None:
         if self._retries and (self._retries[0][0] <= now or not linger):
             return heapq.heappop(self._retries)[2]
-        if self._full:
-            return self._full.popleft()
-        if self._open is not None and (not linger or now >= self._open.born + self._linger_s):
-            batch, self._open = self._open, None
-            return batch
-        return None
+        linger_s = self._linger_s if linger else -math.inf
+        return self._usual.take(now, linger_s) or self._flood.take(now, linger_s)
 
-    def _make_room(self, size: int) -> list[Batch]:
+    def _make_room(self, size: int, *, is_flood: bool = False) -> list[Batch]:
         given_up: list[Batch] = []
-        while self.bytes_held + size > self._bytes_max and (batch := self._oldest()) is not None:
+        while self.bytes_held + size > self._bytes_max:
+            batch = self._flood.take(0.0, -math.inf) if is_flood else self._oldest()
+            if batch is None:
+                break
             given_up += self._forget([batch])
         return given_up
 
     def _oldest(self) -> Batch | None:
-        """Remove and return the queued batch that is held longest."""
+        """Remove and return the queued batch to give up first: the one held longest."""
         if self._backlog:
             return self._backlog.pop()  # on disk all the same; the last read is needed last
+        if batch := self._flood.take(0.0, -math.inf):
+            return batch
+        full = self._usual.full
         if self._retries:
             entry = min(self._retries, key=lambda entry: entry[2].born)
-            if not self._full or entry[2].born <= self._full[0].born:
+            if not full or entry[2].born <= full[0].born:
                 self._retries.remove(entry)
                 heapq.heapify(self._retries)
                 return entry[2]
-        if self._full:
-            return self._full.popleft()
-        batch, self._open = self._open, None
-        return batch
+        return self._usual.take(0.0, -math.inf)
 
     def _forget(self, batches: list[Batch]) -> list[Batch]:
         for batch in batches:

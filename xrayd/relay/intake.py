@@ -11,6 +11,8 @@ from xrayd.relay.datagram import find_noise, split
 from xrayd.relay.ledger import Ledger
 from xrayd.relay.segment import Head, Kind, kind_of, read_head
 
+Hold = Callable[[bytes, Head | None, float], None]
+
 
 class Intake:
     """The relay's front door.
@@ -27,7 +29,7 @@ class Intake:
         self,
         ledger: Ledger,
         buffer: Buffer,
-        hold: Callable[[bytes, Head | None, float], None],
+        hold: Hold,
         on_refusal: Callable[[str, Sequence[bytes]], None],
         read: Callable[[bytes], Head | None] = read_head,
     ) -> None:

@@ -112,6 +112,8 @@ class Figures(msgspec.Struct, frozen=True):
     files: int
     bytes_on_disk: int
     """Of the record files. Cursor, copies of damage and dead letters come on top: under 21 MiB."""
+    bytes_max: int
+    """What the record files may take."""
     oldest_file_at: float | None
     """When the oldest file with pending records was last written to, epoch seconds."""
     next_seq: int

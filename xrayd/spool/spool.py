@@ -66,6 +66,7 @@ class Spool:
     ) -> None:
         self.recovered = 0
         self._path = path
+        self._bytes_max = bytes_max
         self._file_bytes = min(file_bytes, bytes_max // _FILES_MIN)
         self._age_max_s = age_max_s
         self._policy = sync
@@ -239,6 +240,7 @@ class Spool:
             pending_bytes=sum(f.size * f.pending // (f.end - f.first) for f in pending),
             files=len(shelf.files),
             bytes_on_disk=shelf.bytes_on_disk,
+            bytes_max=self._bytes_max,
             oldest_file_at=pending[0].last_at if pending else None,
             next_seq=self._next_seq,
             degraded=self._health.degraded,
