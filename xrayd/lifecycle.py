@@ -123,12 +123,28 @@ def _crash(context: Mapping[str, object]) -> None:
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end, on uvloop where it exists."""
+    with _runner() as runner:
+        runner.run(work)
+
+
+def run_daemon(work: Coroutine[Any, Any, None], last: Callable[[], None]) -> None:
+    """Run a coroutine to its end, then `last`, and end the process at once, with exit code 0.
+
+    Python would wait for every thread first, but one may hang on what is not ours: a program that
+    is to give credentials, a metadata service, a name server, a disk.
+    """
+    with _runner() as runner:
+        runner.run(work)
+        last()
+        os._exit(0)
+
+
+def _runner() -> asyncio.Runner:
     # What is imported stays, and documents are no containers: looking at all of it again and again
     # for cycles was 2 % of a flood.
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(work)
+    return asyncio.Runner(loop_factory=_loop_factory())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -391,3 +392,24 @@ def test_help_into_a_closed_output_is_no_failure(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_an_exit_does_not_wait_for_a_program_that_is_to_give_credentials(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    started = home / "started"
+    (home / ".aws" / "config").write_text(
+        f"[default]\ncredential_process = sh -c 'touch {started}; sleep 60'\n"
+    )
+    nothing = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    process = xrayd(env=nothing, home=home)
+    process.send_document(make_document())
+    while not started.exists():
+        assert process.running
+    before = time.monotonic()
+    process.sigterm()
+    assert process.wait(30) == 0
+    assert time.monotonic() - before <= 10 + 2  # the machine may be busy
+    process.wait_for_line("Stopped: received=1 .*spilled=1 .*difference=0")
