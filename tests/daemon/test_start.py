@@ -1,6 +1,7 @@
 """Starting and stopping as a user does: flags, file, environment, ports, signals."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from fakes.documents import make_document
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
+from fakes.verdict import Verdict
 from fakes.xray import CREDENTIALS, FakeXRay
 
 
@@ -413,3 +415,27 @@ def test_an_exit_does_not_wait_for_a_program_that_is_to_give_credentials(
     assert process.wait(30) == 0
     assert time.monotonic() - before <= 10 + 2  # the machine may be busy
     process.wait_for_line("Stopped: received=1 .*spilled=1 .*difference=0")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_spool_that_cannot_be_opened_for_a_hung_disk_does_not_hold_up_the_exit(
+    xrayd: XraydFactory, fake_xray: FakeXRay, tmp_path: Path, answers: bool
+) -> None:
+    """A pipe in the place of a file hangs whoever opens it, as a disk that does not answer does."""
+    home = tmp_path / "home"
+    (home / "spool").mkdir(parents=True, mode=0o700)
+    os.mkfifo(home / "spool" / f"{1:016x}.seg")
+    if not answers:
+        fake_xray.answer(Verdict(hang=True, stored=False))
+    process = xrayd(config={"Spool": {"Directory": "spool"}}, home=home, ready=None)
+    while not process.is_bound():
+        assert process.running
+    documents = [make_document() for _ in range(20)]
+    process.send_document(*documents)
+    before = time.monotonic()
+    process.sigterm()
+    assert process.wait(30) == 0
+    assert time.monotonic() - before <= 10 + 2  # the machine may be busy
+    count = r"sent=20 .*spilled=0" if answers else r"sent=0 .*spilled=20"
+    process.wait_for_line(rf"Stopped: received=20 .*{count} .*difference=0")
+    assert sorted(fake_xray.documents) == sorted(documents if answers else [])
