@@ -370,6 +370,23 @@ def test_the_size_a_service_takes_is_learned(xrayd: XraydFactory, fake_xray: Fak
     assert len(refused) <= 2
 
 
+def test_a_size_refused_for_a_while_makes_no_small_batches_for_ever(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-16: something on the way refused everything as too large, and is well again."""
+    fake_xray.answer(Verdict(status=413))
+    oracle = Oracle(xrayd(config=QUICK_EXIT), fake_xray)
+    oracle.send(16 * BATCH)
+    oracle.process.wait_for_line("HTTP 413.*held")
+    fake_xray.answer(None)
+    oracle.check_recovery()
+    oracle.wait_all()
+    before = len(fake_xray.requests(TRACE_SEGMENTS))
+    fake_xray.wait_ids(*map(document_id, oracle.send(20 * BATCH)))
+    assert len(fake_xray.requests(TRACE_SEGMENTS)) - before <= 20 * 2
+    oracle.check_nothing_lost()
+
+
 @pytest.mark.slow
 def test_redirects_are_held_against_and_not_followed(
     xrayd: XraydFactory, fake_xray: FakeXRay

@@ -19,6 +19,9 @@ DOCUMENTS_MAX = 50
 # Bytes of documents in one request. AWS documents no limit of the whole body; this keeps eight
 # requests in flight, each held as documents, text and body, within a few MiB.
 BATCH_BYTES_MAX = 512 * 1024
+# A refused size makes batches no smaller than this: it is one document of 64 KB, which X-Ray takes.
+# Else refusals that had nothing to do with size would leave a document a request for good.
+_BATCH_BYTES_LEAST = 64 * 1024
 
 
 class Batch(msgspec.Struct, gc=False, eq=False):
@@ -167,8 +170,8 @@ class Buffer:
         return self._hand_out(self._backlog.popleft() if self._backlog else None, now)
 
     def limit_batches(self, size: int) -> None:
-        """Make no batch of more than `size` bytes any more, where documents allow it."""
-        self._batch_bytes_max = max(1, min(self._batch_bytes_max, size))
+        """Make no batch of more than `size` bytes any more, within reason."""
+        self._batch_bytes_max = min(self._batch_bytes_max, max(_BATCH_BYTES_LEAST, size))
 
     def lift_limit(self) -> None:
         """Make batches of the usual size again."""
