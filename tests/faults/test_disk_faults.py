@@ -286,6 +286,27 @@ def test_what_came_while_the_disk_failed_is_written_when_it_works_again(
     spooled.check_nothing_lost()
 
 
+def test_much_that_came_while_the_disk_failed_keeps_to_its_limits(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-48: what memory holds by then is many times what the disk may."""
+    fake_xray.down()
+    spooled = Spooled(xrayd, fake_xray, "-m", "80", MaxMB=4)
+    spooled.oracle.size = 60_000
+    with refusing_writes(spooled.process):
+        spooled.oracle.send(1)
+        spooled.wait_metric("spool_degraded", lambda value: value == 1.0)
+        spooled.send_in_parts(110, 10)
+        spooled.wait_metric("queued_documents", lambda value: value == 1101.0)
+    last, deadline = spooled.oracle.sent[-1].encode(), time.monotonic() + 30.0
+    while not any(last in path.read_bytes() for path in segments(spooled.directory)[-1:]):
+        assert time.monotonic() < deadline
+        assert spooled.metric("spool_bytes") <= (4 + 1) * MIB
+    assert spooled.process.peak_rss_mib() <= 80 + 64
+    fake_xray.up()
+    spooled.check_nothing_lost()
+
+
 @pytest.mark.root
 def test_a_slow_disk_is_not_waited_for(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     """E-56: every sync takes 200 ms, at 5,000 segments a second."""
