@@ -104,6 +104,15 @@ def test_a_batch_larger_than_the_service_takes_is_halved_before_it_is_sent() -> 
     assert (buffer.queued, buffer.in_flight, buffer.bytes_held) == (0, 0, 0)
 
 
+def test_what_came_at_different_times_does_not_expire_together() -> None:
+    buffer = Buffer(10_000_000, age_max_s=160.0)
+    for second in range(100):
+        buffer.append(b"%d" % second, float(second))
+    expired = [document for batch in buffer.expire(200.0) for document in batch.documents]
+    # 40 are too old; a batch spans a sixteenth of the age.
+    assert expired == [b"%d" % second for second in range(44)]
+
+
 def test_what_is_too_old_expires() -> None:
     buffer = Buffer(10_000_000, age_max_s=100.0)
     for n in range(DOCUMENTS_MAX):

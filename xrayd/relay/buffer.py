@@ -48,6 +48,8 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     doubts: int = 0
 
 
+# Documents of one batch arrived within this part of the age limit, for they expire together.
+_AGES = 16
 # Nearly every document is taken without giving one up.
 _NOTHING: Sequence[Batch] = ()
 
@@ -73,6 +75,7 @@ class Buffer:
         self._batch_bytes_max = self._batch_bytes_usual
         self._linger_s = linger_s
         self._age_max_s = age_max_s
+        self._span_s = age_max_s / _AGES
         self._open: Batch | None = None
         self._full: deque[Batch] = deque()
         self._backlog: deque[Batch] = deque()
@@ -117,7 +120,9 @@ class Buffer:
                     itself.numbers.append(number)
                 return [*given_up, itself]
         batch = self._open
-        if batch is not None and batch.size + size > self._batch_bytes_max:
+        if batch is not None and (
+            batch.size + size > self._batch_bytes_max or now - batch.born > self._span_s
+        ):
             self._full.append(batch)
             batch = None
         if batch is None:
@@ -136,15 +141,24 @@ class Buffer:
             self._open = None
         return given_up
 
+    def is_of_an_age(self, one: float, other: float) -> bool:
+        """Whether what arrived at these times may expire together."""
+        return abs(one - other) <= self._span_s
+
+    def add_old(
+        self, documents: list[bytes], numbers: Sequence[int], born: float, *, has_unfinished: bool
+    ) -> None:
+        """Queue documents that have waited elsewhere as one batch, to be sent before all others."""
+        batch = self._batch(documents, numbers, born, has_unfinished=has_unfinished)
+        self._push(batch, 0.0)
+
     def add_backlog(
         self, documents: list[bytes], seqs: Sequence[int], born: float, *, has_unfinished: bool
     ) -> None:
         """Queue documents read back from the spool as one batch of their own."""
-        size = _size_of(documents)
-        batch = Batch(documents, size, born, numbers=array("Q", seqs), is_backlog=True)
-        batch.has_unfinished = has_unfinished
+        batch = self._batch(documents, seqs, born, has_unfinished=has_unfinished)
+        batch.is_backlog = True
         self._backlog.append(batch)
-        self.bytes_held += size
         self.queued += len(documents)
 
     def set_aside(self, size: int) -> Sequence[Batch]:
@@ -188,10 +202,7 @@ class Buffer:
 
     def put_back(self, batch: Batch, not_before: float) -> None:
         """Return a batch in flight to the head of the queue, to be tried from `not_before` on."""
-        batch.not_before = not_before
-        self._pushes += 1
-        heapq.heappush(self._retries, (not_before, self._pushes, batch))
-        self.queued += len(batch.documents)
+        self._push(batch, not_before)
         self.in_flight -= len(batch.documents)
 
     def settle(self, batch: Batch) -> None:
@@ -231,6 +242,9 @@ class Buffer:
         if self._open is not None and self._open.born < deadline:
             expired.append(self._open)
             self._open = None
+        for batch in [batch for batch in self._backlog if batch.born < deadline]:
+            self._backlog.remove(batch)
+            expired.append(batch)
         stale = [entry for entry in self._retries if entry[2].born < deadline]
         for entry in stale:
             self._retries.remove(entry)
@@ -245,6 +259,21 @@ class Buffer:
         while (batch := self._oldest()) is not None:
             dropped.append(batch)
         return self._forget(dropped)
+
+    def _batch(
+        self, documents: list[bytes], numbers: Sequence[int], born: float, *, has_unfinished: bool
+    ) -> Batch:
+        size = _size_of(documents)
+        self.bytes_held += size
+        return Batch(
+            documents, size, born, numbers=array("Q", numbers), has_unfinished=has_unfinished
+        )
+
+    def _push(self, batch: Batch, not_before: float) -> None:
+        batch.not_before = not_before
+        self._pushes += 1
+        heapq.heappush(self._retries, (not_before, self._pushes, batch))
+        self.queued += len(batch.documents)
 
     def _hand_out(self, batch: Batch | None, now: float) -> Batch | None:
         if batch is None:
