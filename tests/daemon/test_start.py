@@ -164,6 +164,8 @@ def test_a_bad_variable_is_one_line_and_exit_1(
         ("2020-13-45: a", "line 1: month must be in 1..12"),
         ("Concurrency: " + "9" * 5000, "line 1: Concurrency: Exceeds the limit"),
         ("Drain: {QuietSeconds: .nan}", "Drain.QuietSeconds must be a number, not nan"),
+        (f"TotalBufferSizeMB: {10**400}", "TotalBufferSizeMB must be a number of fewer digits"),
+        (f"Delivery: {{MaxAgeHours: {10**400}}}", "MaxAgeHours must be a number of fewer digits"),
         ("Delivery: {MaxAgeHours: .inf}", "Delivery.MaxAgeHours must be a number, not inf"),
         ('Logging: {LogPath: "a\\0b"}', "Logging.LogPath must be UTF-8 without NUL"),
         ('ResourceARN: "\\ud800"', "ResourceARN must be UTF-8 without NUL"),
