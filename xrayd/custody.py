@@ -315,8 +315,7 @@ class Custody:
             self._worker.acknowledge_backlog(numbers)
         else:
             assert self._handover is not None
-            self._handover.forget(numbers)
-            self._worker.acknowledge(numbers)
+            self._handover.settle(numbers)
 
     def _follow(self, batch: Batch, positions: Sequence[int]) -> None:
         """Those that waited for documents in progress may go now."""

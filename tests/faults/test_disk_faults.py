@@ -19,7 +19,8 @@ from fakes.documents import document_id
 from fakes.factory import XraydFactory
 from fakes.mounts import fill, tmpfs
 from fakes.process import Xrayd, free_port
-from fakes.xray import FakeXRay
+from fakes.verdict import Verdict
+from fakes.xray import FakeXRay, Unprocessed
 from oracle import QUICK_EXIT, Account, Oracle, scrape, table
 
 MIB = 1024 * 1024
@@ -331,6 +332,33 @@ def test_a_disk_that_is_far_behind_catches_up(xrayd: XraydFactory, fake_xray: Fa
     spooled.wait_on_disk(spooled.oracle.sent)
     spooled.kill_and_start()
     spooled.check_nothing_lost()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("refused", "size", "traffic"),
+    [
+        pytest.param(True, 20_000, (15.0, 400.0), id="refused"),
+        pytest.param(
+            False, 200, (70.0, 4000.0), id="taken", marks=[pytest.mark.slow, pytest.mark.long]
+        ),
+    ],
+)
+def test_memory_holds_while_the_disk_hangs(
+    xrayd: XraydFactory, fake_xray: FakeXRay, refused: bool, size: int, traffic: tuple[float, float]
+) -> None:
+    """E-56: what the spool's thread ought to be told piles up."""
+    spooled = Spooled(xrayd, fake_xray)
+    spooled.oracle.stream(1.0)
+    spooled.oracle.wait_all()
+    if refused:
+        every = Unprocessed(match=lambda _: True, code="InvalidName")
+        fake_xray.answer(Verdict(unprocessed=every))
+    spooled.oracle.size = size
+    with tampering(spooled.process, "fdatasync:delay_exit=100000000"):
+        spooled.oracle.stream(*traffic)
+        assert spooled.process.peak_rss_mib() <= 3 + 64
+    spooled.process.kill()
 
 
 def remove(spool: Path) -> None:

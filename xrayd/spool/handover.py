@@ -70,6 +70,15 @@ class Handover:
         for number in numbers:
             self._lacking.pop(number, None)
 
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Documents have their outcome: the disk need not keep them, nor get them any more."""
+        self.forget(numbers)
+        # Of what the thread was never handed it need not hear, for while its disk hangs it does not
+        # listen, and all it is told piles up.
+        handed = [number for number in numbers if number <= self._last_handed]
+        if handed:
+            self._worker.acknowledge(handed)
+
     def note(self, event: Stored) -> None:
         """The thread has dealt with what it was handed."""
         self._unstored -= event.size
