@@ -234,7 +234,8 @@ class Config:
     drain_listen_s: float = _setting(
         "Drain.ListenSeconds",
         3.0,
-        "At SIGTERM, stop receiving after this long in any case. The whole exit takes 10 at most.",
+        "At SIGTERM, stop receiving after this long in any case. The whole exit takes 10 at most,"
+        " and 7 of them may be this, 5 with a spool.",
         minimum=0,
     )
     metrics_address: str = _setting(

@@ -32,6 +32,8 @@ _MIGRATED_KEYS = {
     "Processor.Routine": "Concurrency",
     "MemoryLimit": "TotalBufferSizeMB",
 }
+# No setting has a use for such a number, and arithmetic that takes bytes or seconds fails with it.
+_NUMBER_BEYOND = 10**12
 _HINTS = {"Logging.LogFormat": "; use Logging.Format"}
 
 
@@ -249,6 +251,8 @@ def _checked(key: str, value: Any, place: str) -> Any:
     value = "off" if value is False and "off" in option.choices else value
     if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
+    if isinstance(value, int) and abs(value) >= _NUMBER_BEYOND:
+        raise ConfigError(f"{place}: {key} must be a number of fewer digits")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(default, tuple) and isinstance(value, str):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from xrayd.relay.buffer import DOCUMENTS_MAX, Batch, Buffer
@@ -101,7 +102,7 @@ class Custody:
         ids = self._order.ids
         if head is not None and (head.in_progress or (ids and head.id in ids) or self._unseen):
             is_unfinished = head.in_progress
-            place = self._place(head.id, Waiting(document, number, is_unfinished))
+            place = self._place(head.id, Waiting(document, number, is_unfinished, born=now))
             if place is not Place.GO:
                 return
         for batch in self._buffer.append(
@@ -120,10 +121,11 @@ class Custody:
 
     def expire(self, now: float) -> None:
         """Give up what is too old."""
-        for batch in self._buffer.expire(now):
-            self._ledger.expired += len(batch.documents)
-            self._acknowledge(batch, batch.numbers)
-            self._follow(batch, range(len(batch.documents)))
+        while expired := self._buffer.expire(now):  # and then who waited for it, and is old too
+            for batch in expired:
+                self._ledger.expired += len(batch.documents)
+                self._acknowledge(batch, batch.numbers)
+                self._follow(batch, range(len(batch.documents)))
 
     def clear(self) -> None:
         """Memory ends: what is queued goes to the disk alone, or is counted as spilled.
@@ -238,19 +240,17 @@ class Custody:
         """Queue documents read from the disk, those apart that wait for others of their id."""
         self.spooled -= len(records)
         go: list[Waiting] = []
+        now, epoch_s = self._loop.time(), time.time()
         for record in records:
             head = read_head(record.document)
             is_unfinished = head is not None and head.in_progress
-            entry = Waiting(record.document, record.seq, is_unfinished, is_backlog=True)
+            born = now - max(0.0, epoch_s - record.received_at)
+            entry = Waiting(record.document, record.seq, is_unfinished, is_backlog=True, born=born)
             if head is None or not (is_unfinished or head.id in self._order.ids):
                 go.append(entry)
             else:
                 go += self._order.come_back(head, entry)
-        age = max(0.0, time.time() - records[0].received_at)
-        self._count_order()
-        backlog = [entry for entry in go if entry.is_backlog]
-        self._add_backlog(backlog, self._loop.time() - age)
-        self._send_on([entry for entry in go if not entry.is_backlog])
+        self._send_on(go)
 
     def _go_on(self) -> None:
         """What came back, or is lost, lets others go."""
@@ -259,27 +259,43 @@ class Custody:
             self._send_on(self._order.forget_disk())
         self._on_backlog()
 
-    def _add_backlog(self, entries: Sequence[Waiting], born: float) -> None:
-        if entries:
-            self._buffer.add_backlog(
-                [entry.document for entry in entries],
-                [entry.number for entry in entries],
-                born,
-                has_unfinished=any(entry.is_unfinished for entry in entries),
-            )
-
     def _send_on(self, entries: Iterable[Waiting]) -> None:
-        """Queue documents that have waited long enough for others of their id."""
+        """Queue documents that have waited long enough, on disk or for others of their id."""
         entries = list(entries)
         self._count_order()
+        now = self._loop.time()
+        old: list[Waiting] = []
         for entry in entries:
-            if entry.is_backlog:
-                self._add_backlog([entry], self._loop.time())
+            if entry.is_backlog or not self._buffer.is_of_an_age(entry.born, now):
+                old.append(entry)
                 continue
             for spilled in self._buffer.append(
-                entry.document, self._loop.time(), entry.number, is_unfinished=entry.is_unfinished
+                entry.document, now, entry.number, is_unfinished=entry.is_unfinished
             ):
                 self._let_go(spilled, Spill.MEMORY_FULL)
+        for batch in self._batches(old):
+            add = self._buffer.add_backlog if batch[0].is_backlog else self._buffer.add_old
+            add(
+                [entry.document for entry in batch],
+                [entry.number for entry in batch if entry.number],
+                batch[0].born,
+                has_unfinished=any(entry.is_unfinished for entry in batch),
+            )
+
+    def _batches(self, entries: Iterable[Waiting]) -> Iterator[list[Waiting]]:
+        """Put together what may be sent together and may expire together."""
+        batch: list[Waiting] = []
+        for entry in entries:
+            if batch and not (
+                len(batch) < DOCUMENTS_MAX
+                and entry.is_backlog == batch[0].is_backlog
+                and self._buffer.is_of_an_age(entry.born, batch[0].born)
+            ):
+                yield batch
+                batch = []
+            batch.append(entry)
+        if batch:
+            yield batch
 
     def _let_go(self, batch: Batch, reason: Spill) -> None:
         """Memory gives a batch up: to the disk where that has it, else it is lost."""
@@ -316,15 +332,14 @@ class Custody:
             self._worker.acknowledge_backlog(numbers)
         else:
             assert self._handover is not None
-            self._handover.forget(numbers)
-            self._worker.acknowledge(numbers)
+            self._handover.settle(numbers)
 
     def _follow(self, batch: Batch, positions: Sequence[int]) -> None:
         """Those that waited for documents in progress may go now."""
         if not batch.has_unfinished:
             return
-        for position in positions:
-            self._send_on(self._order.let_go(batch.documents[position]))
+        followers = (self._order.let_go(batch.documents[position]) for position in positions)
+        self._send_on(chain.from_iterable(followers))
 
 
 def _batch_of(entry: Waiting) -> Batch:

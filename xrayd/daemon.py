@@ -45,6 +45,8 @@ log = logging.getLogger("xrayd")
 
 # An exit must be over in ten seconds whatever happens: listening, sending, the last record.
 _EXIT_S = 9.0
+# So long a spool's disk may still take to open once the process was told to end.
+_OPEN_S = 3.0
 _TELEMETRY_S = 1.0
 _ANSWERS_S = 0.2
 # What SIGHUP changes without a restart.
@@ -114,7 +116,7 @@ async def run(
         age_max_s=config.age_max_h * 3600,
         sieve=sieve,
     )
-    await _open_spool(config, relay, sockets.bound_at)
+    await _open_spool(config, relay, sockets.bound_at, signals)
     relay.receiver.start()
     foreign = Forwarded()
     proxy = Proxy(
@@ -150,7 +152,7 @@ async def run(
         )
         log.info("Got shutdown signal: %s", signal_name)
         systemd.notify("STOPPING=1")
-        deadline = asyncio.get_running_loop().time() + _EXIT_S
+        deadline = signals.arrived_at + _EXIT_S
         server.stop()
         await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _TELEMETRY_S)
         if config.telemetry_enabled and keeper.current is not None:
@@ -317,10 +319,11 @@ def _reload_rules(config: Config, desk: SamplingDesk | None) -> None:
     )
 
 
-async def _open_spool(config: Config, relay: Pipeline, bound_at: float) -> None:
+async def _open_spool(config: Config, relay: Pipeline, bound_at: float, signals: Signals) -> None:
     """Open the spool where one is configured; the kernel keeps datagrams meanwhile.
 
-    Whatever lies in it arrived before `bound_at` (epoch seconds).
+    Whatever lies in it arrived before `bound_at` (epoch seconds). A disk that does not answer does
+    not keep the process from ending.
 
     Raises:
         ConfigError: the directory cannot be used.
@@ -342,7 +345,12 @@ async def _open_spool(config: Config, relay: Pipeline, bound_at: float) -> None:
             log.warning("Refused documents cannot be kept: %s", error)
             return spool, None
 
-    spool, dead = await asyncio.to_thread(open_both)
+    opening = asyncio.ensure_future(asyncio.to_thread(open_both))
+    if not await signals.outlasts(opening, _OPEN_S):
+        opening.add_done_callback(asyncio.Future.exception)  # nobody is left to be told
+        log.error("The spool's disk does not answer; ending without it")
+        return
+    spool, dead = opening.result()
     relay.attach_spool(spool, dead, bound_at)
     log.info(
         "Spool %s: %d segments found, %d MiB at most",

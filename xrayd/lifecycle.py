@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -15,8 +14,6 @@ from typing import Any, Self
 
 # timeout(1) and terminals signal a process and its group: that is one signal, not two.
 _SAME_SIGNAL_S = 0.2
-# What a start may take that was told to end.
-_START_S = 9.0
 
 
 class Group:
@@ -49,14 +46,15 @@ class Signals:
     """SIGTERM and SIGINT, of which the first is waited for and a second forces, and SIGHUP.
 
     They are heeded from here on, those that came since `hold_signals` included.
+
+    Attributes:
+        arrived_at: when the first came, in the loop's time.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Future[str] = self._loop.create_future()
-        self._arrived_at = 0.0
-        self._overdue: asyncio.TimerHandle | None = None
-        self._is_awaited = False
+        self.arrived_at = 0.0
         self._on_hangup: Callable[[], None] | None = None
         for number, name in ((signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupt")):
             _on_signal(self._loop, number, partial(self._arrive, name))
@@ -70,21 +68,25 @@ class Signals:
 
         `on_hangup` is called at each SIGHUP.
         """
-        self._is_awaited, self._on_hangup = True, on_hangup
-        if self._overdue is not None:
-            self._overdue.cancel()
+        self._on_hangup = on_hangup
         await asyncio.wait((self._arrived, group.failed), return_when=asyncio.FIRST_COMPLETED)
         if group.failed.done():
             group.failed.result()
         return self._arrived.result()
 
+    async def outlasts(self, work: asyncio.Future[Any], patience_s: float) -> bool:
+        """Wait until work is done, for at most `patience_s` after a signal to end; False then."""
+        await asyncio.wait((work, self._arrived), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await asyncio.wait((work,), timeout=patience_s)
+        return work.done()
+
     def _arrive(self, name: str) -> None:
+        now = self._loop.time()
         if not self._arrived.done():
-            self._arrived_at = time.monotonic()
+            self.arrived_at = now
             self._arrived.set_result(name)
-            if not self._is_awaited:  # a disk that hangs while it is opened, say
-                self._overdue = self._loop.call_later(_START_S, os._exit, 1)
-        elif time.monotonic() - self._arrived_at > _SAME_SIGNAL_S:
+        elif now - self.arrived_at > _SAME_SIGNAL_S:
             os._exit(1)
 
     def _hang_up(self) -> None:
@@ -123,12 +125,28 @@ def _crash(context: Mapping[str, object]) -> None:
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end, on uvloop where it exists."""
+    with _runner() as runner:
+        runner.run(work)
+
+
+def run_daemon(work: Coroutine[Any, Any, None], last: Callable[[], None]) -> None:
+    """Run a coroutine to its end, then `last`, and end the process at once, with exit code 0.
+
+    Python would wait for every thread first, but one may hang on what is not ours: a program that
+    is to give credentials, a metadata service, a name server, a disk.
+    """
+    with _runner() as runner:
+        runner.run(work)
+        last()
+        os._exit(0)
+
+
+def _runner() -> asyncio.Runner:
     # What is imported stays, and documents are no containers: looking at all of it again and again
     # for cycles was 2 % of a flood.
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(work)
+    return asyncio.Runner(loop_factory=_loop_factory())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

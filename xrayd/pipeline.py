@@ -30,8 +30,10 @@ from xrayd.spool.worker import Event, SpoolWorker
 
 log = logging.getLogger("xrayd")
 
-# What closing the spool may take of the time for an exit.
+# What closing the spool may take of the time for an exit, and what sending has of it at least,
+# however long senders go on.
 _CLOSE_S = 2.0
+_FLUSH_S = 1.0
 
 
 class Pipeline:
@@ -147,26 +149,32 @@ class Pipeline:
         `deadline` is in the loop's time. What cannot be sent until then stays in the spool, or is
         counted as spilled where there is none.
         """
-        end = min(self._loop.time() + listen_s, deadline)
+        sent_until = deadline - (_CLOSE_S if self._worker else 0.0)
+        begun = self._loop.time()
+        end = min(begun + listen_s, sent_until - _FLUSH_S)
         self.uploader.send_at_once()
         while (now := self._loop.time()) < end:
-            quiet_at = max(self.receiver.last_at, end - listen_s) + quiet_s
+            quiet_at = max(self.receiver.last_at, begun) + quiet_s
             if now >= quiet_at:
                 break
             await asyncio.sleep(min(quiet_at, end) - now)
         self.receiver.stop()
-        # What the kernel holds, not what a flood goes on adding: it charges a datagram with more
-        # than its bytes, and one drain takes a MiB of them, or thousands of tiny ones.
+        self._empty_kernel()
+        await self.uploader.drain(sent_until - self._loop.time())
+        self._empty_kernel()  # what came while that was sent is counted, and is the spool's
+        self._is_closed = True
+        self.custody.clear()
+        if not await self.custody.close(_CLOSE_S):
+            log.error("The spool's disk did not answer in time; its last documents may be lost")
+
+    def _empty_kernel(self) -> None:
+        """Take what the kernel holds, and decide for all of it."""
+        # Not what a flood goes on adding: the kernel charges a datagram with more than its bytes,
+        # and one drain takes a MiB of them, or thousands of tiny ones.
         for _ in range(2 + 2 * self.port.granted // (512 * 1024)):
             if not self.receiver.drain():
                 break
         self._decide_all()
-        await self.uploader.drain(deadline - self._loop.time() - (_CLOSE_S if self._worker else 0))
-        self._is_closed = True
-        self._decide_all()
-        self.custody.clear()
-        if not await self.custody.close(_CLOSE_S):
-            log.error("The spool's disk did not answer in time; its last documents may be lost")
 
     def close(self) -> str:
         """Close the sockets opened beside the caller's; return where every document went."""

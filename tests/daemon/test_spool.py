@@ -15,7 +15,7 @@ from fakes.documents import make_document
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
 from fakes.verdict import Verdict
-from fakes.xray import FakeXRay, refuse_containing
+from fakes.xray import FakeXRay, Unprocessed, refuse_containing
 
 SPOOL = {"Spool": {"Directory": "spool"}}
 
@@ -364,6 +364,43 @@ def test_refused_documents_can_be_read_and_sent_again(
     running = xrayd()
     command(process.home, *args, "replay", "--dead", "--to", f"127.0.0.1:{running.port}")
     assert fake_xray.wait_documents(1) == [poison]
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_documents_that_grow_as_json_can_be_sent_again(
+    xrayd: XraydFactory, fake_xray: FakeXRay, dead: bool
+) -> None:
+    """Together they are three MB, but each quotation mark takes two bytes on the way."""
+    if dead:
+        every = Unprocessed(match=lambda _: True, code="InvalidName")
+        fake_xray.answer(Verdict(unprocessed=every))
+    else:
+        fake_xray.down()
+    gone = xrayd(config=SPOOL)
+    documents = [make_document(metadata={"x": '"\\' * 14_000}) for _ in range(50)]
+    gone.send_document(*documents)
+    if dead:
+        gone.wait_for_line("Unprocessed segment")
+    final_ledger(gone)
+    if not dead:
+        fake_xray.up()
+    fake_xray.answer(None)
+    running = xrayd("-m", "40")
+    args = ["replay", "--to", f"127.0.0.1:{running.port}", *(["--dead"] if dead else [])]
+    sent = command(gone.home, "spool", "--directory", str(gone.home / "spool"), *args)
+    assert (sent.returncode, sent.stderr) == (0, "")
+    assert "50 segments sent" in sent.stdout
+    assert Counter(fake_xray.wait_documents(50)) == Counter(documents)
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1:port", "[::1", "::::"])
+def test_a_bad_address_to_send_to_is_one_line(xrayd: XraydFactory, to: str) -> None:
+    process = xrayd(config=SPOOL)
+    final_ledger(process)
+    result = command(process.home, "spool", "--directory", "spool", "replay", "--to", to)
+    assert result.returncode == 1
+    assert result.stderr.startswith("xrayd: --to")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_spool_commands_without_a_spool_say_so(xrayd: XraydFactory) -> None:

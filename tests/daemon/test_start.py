@@ -1,16 +1,19 @@
 """Starting and stopping as a user does: flags, file, environment, ports, signals."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from fakes.documents import make_document
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
+from fakes.verdict import Verdict
 from fakes.xray import CREDENTIALS, FakeXRay
 
 
@@ -161,6 +164,8 @@ def test_a_bad_variable_is_one_line_and_exit_1(
         ("2020-13-45: a", "line 1: month must be in 1..12"),
         ("Concurrency: " + "9" * 5000, "line 1: Concurrency: Exceeds the limit"),
         ("Drain: {QuietSeconds: .nan}", "Drain.QuietSeconds must be a number, not nan"),
+        (f"TotalBufferSizeMB: {10**400}", "TotalBufferSizeMB must be a number of fewer digits"),
+        (f"Delivery: {{MaxAgeHours: {10**400}}}", "MaxAgeHours must be a number of fewer digits"),
         ("Delivery: {MaxAgeHours: .inf}", "Delivery.MaxAgeHours must be a number, not inf"),
         ('Logging: {LogPath: "a\\0b"}', "Logging.LogPath must be UTF-8 without NUL"),
         ('ResourceARN: "\\ud800"', "ResourceARN must be UTF-8 without NUL"),
@@ -391,3 +396,48 @@ def test_help_into_a_closed_output_is_no_failure(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_an_exit_does_not_wait_for_a_program_that_is_to_give_credentials(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    started = home / "started"
+    (home / ".aws" / "config").write_text(
+        f"[default]\ncredential_process = sh -c 'touch {started}; sleep 60'\n"
+    )
+    nothing = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+    process = xrayd(env=nothing, home=home)
+    process.send_document(make_document())
+    while not started.exists():
+        assert process.running
+    before = time.monotonic()
+    process.sigterm()
+    assert process.wait(30) == 0
+    assert time.monotonic() - before <= 10 + 2  # the machine may be busy
+    process.wait_for_line("Stopped: received=1 .*spilled=1 .*difference=0")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_spool_that_cannot_be_opened_for_a_hung_disk_does_not_hold_up_the_exit(
+    xrayd: XraydFactory, fake_xray: FakeXRay, tmp_path: Path, answers: bool
+) -> None:
+    """A pipe in the place of a file hangs whoever opens it, as a disk that does not answer does."""
+    home = tmp_path / "home"
+    (home / "spool").mkdir(parents=True, mode=0o700)
+    os.mkfifo(home / "spool" / f"{1:016x}.seg")
+    if not answers:
+        fake_xray.answer(Verdict(hang=True, stored=False))
+    process = xrayd(config={"Spool": {"Directory": "spool"}}, home=home, ready=None)
+    while not process.is_bound():
+        assert process.running
+    documents = [make_document() for _ in range(20)]
+    process.send_document(*documents)
+    before = time.monotonic()
+    process.sigterm()
+    assert process.wait(30) == 0
+    assert time.monotonic() - before <= 10 + 2  # the machine may be busy
+    count = r"sent=20 .*spilled=0" if answers else r"sent=0 .*spilled=20"
+    process.wait_for_line(rf"Stopped: received=20 .*{count} .*difference=0")
+    assert sorted(fake_xray.documents) == sorted(documents if answers else [])

@@ -19,7 +19,8 @@ from fakes.documents import document_id
 from fakes.factory import XraydFactory
 from fakes.mounts import fill, tmpfs
 from fakes.process import Xrayd, free_port
-from fakes.xray import FakeXRay
+from fakes.verdict import Verdict
+from fakes.xray import FakeXRay, Unprocessed
 from oracle import QUICK_EXIT, Account, Oracle, scrape, table
 
 MIB = 1024 * 1024
@@ -286,6 +287,27 @@ def test_what_came_while_the_disk_failed_is_written_when_it_works_again(
     spooled.check_nothing_lost()
 
 
+def test_much_that_came_while_the_disk_failed_keeps_to_its_limits(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-48: what memory holds by then is many times what the disk may."""
+    fake_xray.down()
+    spooled = Spooled(xrayd, fake_xray, "-m", "80", MaxMB=4)
+    spooled.oracle.size = 60_000
+    with refusing_writes(spooled.process):
+        spooled.oracle.send(1)
+        spooled.wait_metric("spool_degraded", lambda value: value == 1.0)
+        spooled.send_in_parts(110, 10)
+        spooled.wait_metric("queued_documents", lambda value: value == 1101.0)
+    last, deadline = spooled.oracle.sent[-1].encode(), time.monotonic() + 30.0
+    while not any(last in path.read_bytes() for path in segments(spooled.directory)[-1:]):
+        assert time.monotonic() < deadline
+        assert spooled.metric("spool_bytes") <= (4 + 1) * MIB
+    assert spooled.process.peak_rss_mib() <= 80 + 64
+    fake_xray.up()
+    spooled.check_nothing_lost()
+
+
 @pytest.mark.root
 def test_a_slow_disk_is_not_waited_for(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     """E-56: every sync takes 200 ms, at 5,000 segments a second."""
@@ -310,6 +332,33 @@ def test_a_disk_that_is_far_behind_catches_up(xrayd: XraydFactory, fake_xray: Fa
     spooled.wait_on_disk(spooled.oracle.sent)
     spooled.kill_and_start()
     spooled.check_nothing_lost()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("refused", "size", "traffic"),
+    [
+        pytest.param(True, 20_000, (15.0, 400.0), id="refused"),
+        pytest.param(
+            False, 200, (70.0, 4000.0), id="taken", marks=[pytest.mark.slow, pytest.mark.long]
+        ),
+    ],
+)
+def test_memory_holds_while_the_disk_hangs(
+    xrayd: XraydFactory, fake_xray: FakeXRay, refused: bool, size: int, traffic: tuple[float, float]
+) -> None:
+    """E-56: what the spool's thread ought to be told piles up."""
+    spooled = Spooled(xrayd, fake_xray)
+    spooled.oracle.stream(1.0)
+    spooled.oracle.wait_all()
+    if refused:
+        every = Unprocessed(match=lambda _: True, code="InvalidName")
+        fake_xray.answer(Verdict(unprocessed=every))
+    spooled.oracle.size = size
+    with tampering(spooled.process, "fdatasync:delay_exit=100000000"):
+        spooled.oracle.stream(*traffic)
+        assert spooled.process.peak_rss_mib() <= 3 + 64
+    spooled.process.kill()
 
 
 def remove(spool: Path) -> None:

@@ -56,6 +56,41 @@ def test_sigterm_while_idle(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     Oracle(xrayd(), fake_xray).close(exit_s=EXIT_S)
 
 
+@pytest.mark.parametrize("spool", [False, True], ids=["memory", "spool"])
+def test_what_comes_while_the_rest_is_sent_is_counted(
+    xrayd: XraydFactory, fake_xray: FakeXRay, spool: bool
+) -> None:
+    """E-31: the port is open to the end, so senders see nothing of an exit that takes long."""
+    config = {**QUICK_EXIT, **({"Spool": {"Directory": "spool"}} if spool else {})}
+    oracle = Oracle(xrayd(config=config), fake_xray)
+    oracle.warm_up()
+    fake_xray.answer(Verdict(hang=True, stored=False))
+    oracle.send(100)
+    oracle.process.sigterm()
+    oracle.stream(4.0, 50.0)
+    assert oracle.process.wait(EXIT_S) == 0
+    kept = f"spilled=0 .*spooled={len(oracle.sent) - 20}" if spool else "spilled=.*spooled=0"
+    oracle.process.wait_for_line(rf"Stopped: received={len(oracle.sent)} .*{kept} .*difference=0")
+
+
+@pytest.mark.parametrize("listen_s", [9.0, 60.0])
+def test_listening_for_long_leaves_time_to_send_what_came(
+    xrayd: XraydFactory, fake_xray: FakeXRay, listen_s: float
+) -> None:
+    """E-31: senders that end seconds after xrayd was told to, as in a task of ECS."""
+    fake_xray.answer(Verdict(delay_s=0.3))
+    process = xrayd(config={"Drain": {"QuietSeconds": 1.0, "ListenSeconds": listen_s}})
+    oracle = Oracle(process, fake_xray)
+    oracle.warm_up()
+    process.sigterm()
+    process.wait_for_line("Got shutdown signal")
+    oracle.stream(5.0)
+    assert process.wait(EXIT_S) == 0
+    account = oracle.account()
+    assert account.lost == account.counted_lost == 0
+    assert account.ledger["received"] == len(oracle.sent)
+
+
 def junk_until(stop: threading.Event, process: Xrayd, payload: bytes) -> None:
     """Send as fast as one thread can, until told to stop or the port is closed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -370,6 +370,41 @@ def test_the_size_a_service_takes_is_learned(xrayd: XraydFactory, fake_xray: Fak
     assert len(refused) <= 2
 
 
+def test_a_size_refused_for_a_while_makes_no_small_batches_for_ever(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-16: something on the way refused everything as too large, and is well again."""
+    fake_xray.answer(Verdict(status=413))
+    oracle = Oracle(xrayd(config=QUICK_EXIT), fake_xray)
+    oracle.send(16 * BATCH)
+    oracle.process.wait_for_line("HTTP 413.*held")
+    fake_xray.answer(None)
+    oracle.check_recovery()
+    oracle.wait_all()
+    before = len(fake_xray.requests(TRACE_SEGMENTS))
+    fake_xray.wait_ids(*map(document_id, oracle.send(20 * BATCH)))
+    assert len(fake_xray.requests(TRACE_SEGMENTS)) - before <= 20 * 2
+    oracle.check_nothing_lost()
+
+
+def test_a_service_that_asks_for_patience_is_given_it_though_it_also_hangs(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-03 and E-05 at once: some requests hang, the others are answered with Retry-After."""
+    hangs = Verdict(hang=True, stored=False)
+    patience = {"Retry-After": "9"}
+    fake_xray.script(hangs, hangs, hangs, hangs)
+    fake_xray.answer(Verdict(status=429, error="ThrottledException", headers=patience))
+    oracle = Oracle(xrayd(config=QUICK_EXIT), fake_xray)
+    oracle.send(8 * BATCH)
+    asked_at = fake_xray.wait_requests(5, TRACE_SEGMENTS)[4].at
+    oracle.stream(8.0, 100.0)
+    fake_xray.answer(None)
+    oracle.check_nothing_lost()
+    later = [r.at - asked_at for r in fake_xray.requests(TRACE_SEGMENTS) if r.at > asked_at + 1.0]
+    assert min(later) > 8.0  # not those that were under way already
+
+
 @pytest.mark.slow
 def test_redirects_are_held_against_and_not_followed(
     xrayd: XraydFactory, fake_xray: FakeXRay

@@ -93,15 +93,24 @@ def test_a_batch_put_back_goes_first_when_its_time_has_come() -> None:
 def test_a_batch_larger_than_the_service_takes_is_halved_before_it_is_sent() -> None:
     buffer = Buffer(10_000_000)
     for _ in range(DOCUMENTS_MAX):
-        buffer.append(b"x" * 1000, 0.0)
-    buffer.limit_batches(20_000)
+        buffer.append(b"x" * 10_000, 0.0)
+    buffer.limit_batches(100_000)
     sizes = []
     while (batch := buffer.take(0.0)) is not None:
-        assert batch.size <= 20_000
+        assert batch.size <= 100_000
         sizes.append(len(batch.documents))
         buffer.settle(batch)
     assert sum(sizes) == DOCUMENTS_MAX
     assert (buffer.queued, buffer.in_flight, buffer.bytes_held) == (0, 0, 0)
+
+
+def test_what_came_at_different_times_does_not_expire_together() -> None:
+    buffer = Buffer(10_000_000, age_max_s=160.0)
+    for second in range(100):
+        buffer.append(b"%d" % second, float(second))
+    expired = [document for batch in buffer.expire(200.0) for document in batch.documents]
+    # 40 are too old; a batch spans a sixteenth of the age.
+    assert expired == [b"%d" % second for second in range(44)]
 
 
 def test_what_is_too_old_expires() -> None:

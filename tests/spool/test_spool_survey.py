@@ -7,6 +7,7 @@ import os
 import pytest
 
 from xrayd.errors import ConfigError
+from xrayd.spool.disk import Disk
 from xrayd.spool.spool import Spool
 from xrayd.spool.survey import survey
 
@@ -46,3 +47,30 @@ def test_an_empty_directory_is_an_empty_spool(tmp_path):
 def test_a_missing_directory_is_an_operators_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         survey(tmp_path / "spool")
+
+
+class Delivering(Disk):
+    """The disk of a daemon that delivers what is in a file just before it is opened once more."""
+
+    def __init__(self, name: str, opened: int) -> None:
+        self.name = name
+        self.left = opened
+
+    def open(self, directory: int, name: str, flags: int) -> int:
+        if name == self.name:
+            if self.left == 0:
+                self.unlink(directory, name)
+            self.left -= 1
+        return super().open(directory, name, flags)
+
+
+@pytest.mark.parametrize("opened", [0, 1])
+def test_what_is_delivered_meanwhile_is_not_called_damaged(tmp_path, opened):
+    spool = Spool.open(tmp_path, now=NOW, file_bytes=4096)
+    for n in range(12):
+        spool.append([b"x" * 400], NOW + n)
+    *older, newest = sorted(path.name for path in tmp_path.glob("*.seg"))
+    seen = survey(tmp_path, Delivering(newest, opened))
+    assert [file.name for file in seen.files] == older
+    assert seen.unreadable == []
+    spool.close(NOW)

@@ -111,13 +111,14 @@ def _run_daemon(line: CommandLine) -> int:
     try:
         for warning in loaded.warnings:
             daemon.log.warning("%s", warning)
-        lifecycle.run_loop(
+        lifecycle.run_daemon(
             daemon.run(
                 config,
                 daemon.Sockets(udp, tcp, bound_at),
                 writer,
                 load_again=lambda: load(line.values, os.environ, line.config_path).config,
-            )
+            ),
+            writer.stop,
         )
     finally:
         writer.stop()

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from xrayd.spool.spool import Spool
 from xrayd.spool.survey import survey
 
 _DOCUMENTS_MAX = 50
-_BYTES_MAX = 3 * 1024 * 1024
+# Of documents in one request: as JSON a byte may take six, and the daemon takes 4 MiB.
+_BYTES_MAX = 640 * 1024
 _PATIENCE_S = 30.0
 
 
@@ -114,9 +115,21 @@ def replay(choose: Callable[[], str], *, dead: bool, to: str) -> None:
     then has it in its own buffer, and in its own spool.
     """
     directory = choose()
-    with httpx.Client(base_url=f"http://{to}", timeout=_PATIENCE_S, trust_env=False) as client:
+    with _open_client(to) as client:
         sent = _replay_dead(client, directory) if dead else _replay_waiting(client, directory)
     click.echo(f"{sent} segments sent")
+
+
+def _open_client(to: str) -> httpx.Client:
+    """A client of the daemon at this address.
+
+    Raises:
+        ConfigError: it is no address.
+    """
+    try:
+        return httpx.Client(base_url=f"http://{to}", timeout=_PATIENCE_S, trust_env=False)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"--to must be host:port, not {to!r}: {error}") from error
 
 
 def _check_exists(directory: str) -> None:
@@ -140,11 +153,23 @@ def _letters(directory: str) -> Iterator[tuple[int, DeadLetter]]:
 def _replay_dead(client: httpx.Client, directory: str) -> int:
     letters = [letter.document for _, letter in _letters(directory)]
     with click.progressbar(length=len(letters), label="sending") as progress:
-        for start in range(0, len(letters), _DOCUMENTS_MAX):
-            part = letters[start : start + _DOCUMENTS_MAX]
+        for part in _parts(letters):
             _post(client, part)
             progress.update(len(part))
     return len(letters)
+
+
+def _parts(documents: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """As many documents at a time as fit into a request."""
+    part: list[bytes] = []
+    for document in documents:
+        size = sum(map(len, part)) + len(document)
+        if part and (len(part) == _DOCUMENTS_MAX or size > _BYTES_MAX):
+            yield part
+            part = []
+        part.append(document)
+    if part:
+        yield part
 
 
 def _replay_waiting(client: httpx.Client, directory: str) -> int:

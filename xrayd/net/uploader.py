@@ -140,11 +140,12 @@ class Uploader:
         """Seconds until a request may start though every slot is taken; None for never.
 
         A service that hangs takes all slots for as long as answers are waited for. One more
-        request every two seconds finds out soon that it is back.
+        request every two seconds finds out soon that it is back, unless it has asked for patience.
         """
         if len(self._sending) >= 2 * self._pace.concurrency:
             return None
-        return max(0.0, max(self._answered_at, self._started_at) + _SILENCE_S - now)
+        silent_at = max(self._answered_at, self._started_at) + _SILENCE_S
+        return max(0.0, silent_at - now, self._pace.asked_wait_s(now))
 
     def _due_in(self, now: float) -> float | None:
         """Seconds until a batch may be sent, None where nothing waits."""

@@ -24,6 +24,9 @@ DOCUMENTS_MAX = 50
 # Bytes of documents in one request. AWS documents no limit of the whole body; this keeps eight
 # requests in flight, each held as documents, text and body, within a few MiB.
 BATCH_BYTES_MAX = 512 * 1024
+# A refused size makes batches no smaller than this: it is one document of 64 KB, which X-Ray takes.
+# Else refusals that had nothing to do with size would leave a document a request for good.
+_BATCH_BYTES_LEAST = 64 * 1024
 
 
 class Batch(msgspec.Struct, gc=False, eq=False):
@@ -85,6 +88,8 @@ class _Line:
         return expired
 
 
+# Documents of one batch arrived within this part of the age limit, for they expire together.
+_AGES = 16
 # Nearly every document is taken without giving one up.
 _NOTHING: Sequence[Batch] = ()
 
@@ -110,6 +115,7 @@ class Buffer:
         self._batch_bytes_max = self._batch_bytes_usual
         self._linger_s = linger_s
         self._age_max_s = age_max_s
+        self._span_s = age_max_s / _AGES
         self._usual = _Line()
         self._flood = _Line()
         self._backlog: deque[Batch] = deque()
@@ -162,7 +168,9 @@ class Buffer:
                 return [*given_up, itself]
         line = self._flood if is_flood else self._usual
         batch = line.open
-        if batch is not None and batch.size + size > self._batch_bytes_max:
+        if batch is not None and (
+            batch.size + size > self._batch_bytes_max or now - batch.born > self._span_s
+        ):
             line.full.append(batch)
             batch = None
         if batch is None:
@@ -181,15 +189,24 @@ class Buffer:
             line.open = None
         return given_up
 
+    def is_of_an_age(self, one: float, other: float) -> bool:
+        """Whether what arrived at these times may expire together."""
+        return abs(one - other) <= self._span_s
+
+    def add_old(
+        self, documents: list[bytes], numbers: Sequence[int], born: float, *, has_unfinished: bool
+    ) -> None:
+        """Queue documents that have waited elsewhere as one batch, to be sent before all others."""
+        batch = self._batch(documents, numbers, born, has_unfinished=has_unfinished)
+        self._push(batch, 0.0)
+
     def add_backlog(
         self, documents: list[bytes], seqs: Sequence[int], born: float, *, has_unfinished: bool
     ) -> None:
         """Queue documents read back from the spool as one batch of their own."""
-        size = _size_of(documents)
-        batch = Batch(documents, size, born, numbers=array("Q", seqs), is_backlog=True)
-        batch.has_unfinished = has_unfinished
+        batch = self._batch(documents, seqs, born, has_unfinished=has_unfinished)
+        batch.is_backlog = True
         self._backlog.append(batch)
-        self.bytes_held += size
         self.queued += len(documents)
 
     def set_aside(self, size: int) -> Sequence[Batch]:
@@ -215,8 +232,8 @@ class Buffer:
         return self._hand_out(self._backlog.popleft() if self._backlog else None, now)
 
     def limit_batches(self, size: int) -> None:
-        """Make no batch of more than `size` bytes any more, where documents allow it."""
-        self._batch_bytes_max = max(1, min(self._batch_bytes_max, size))
+        """Make no batch of more than `size` bytes any more, within reason."""
+        self._batch_bytes_max = min(self._batch_bytes_max, max(_BATCH_BYTES_LEAST, size))
 
     def lift_limit(self) -> None:
         """Make batches of the usual size again."""
@@ -231,10 +248,7 @@ class Buffer:
 
     def put_back(self, batch: Batch, not_before: float) -> None:
         """Return a batch in flight to the head of the queue, to be tried from `not_before` on."""
-        batch.not_before = not_before
-        self._pushes += 1
-        heapq.heappush(self._retries, (not_before, self._pushes, batch))
-        self.queued += len(batch.documents)
+        self._push(batch, not_before)
         self.in_flight -= len(batch.documents)
 
     def settle(self, batch: Batch) -> None:
@@ -269,6 +283,9 @@ class Buffer:
         """Give up what has been held too long."""
         deadline = now - self._age_max_s
         expired = self._usual.expire(deadline) + self._flood.expire(deadline)
+        for batch in [batch for batch in self._backlog if batch.born < deadline]:
+            self._backlog.remove(batch)
+            expired.append(batch)
         stale = [entry for entry in self._retries if entry[2].born < deadline]
         for entry in stale:
             self._retries.remove(entry)
@@ -283,6 +300,21 @@ class Buffer:
         while (batch := self._oldest()) is not None:
             dropped.append(batch)
         return self._forget(dropped)
+
+    def _batch(
+        self, documents: list[bytes], numbers: Sequence[int], born: float, *, has_unfinished: bool
+    ) -> Batch:
+        size = _size_of(documents)
+        self.bytes_held += size
+        return Batch(
+            documents, size, born, numbers=array("Q", numbers), has_unfinished=has_unfinished
+        )
+
+    def _push(self, batch: Batch, not_before: float) -> None:
+        batch.not_before = not_before
+        self._pushes += 1
+        heapq.heappush(self._retries, (not_before, self._pushes, batch))
+        self.queued += len(batch.documents)
 
     def _hand_out(self, batch: Batch | None, now: float) -> Batch | None:
         if batch is None:

@@ -233,6 +233,10 @@ class Pace:
                 wait = max(wait, (1.0 - self._tokens) / rate)
         return max(0.0, wait)
 
+    def asked_wait_s(self, now: float) -> float:
+        """Seconds for which the service has asked for no more requests."""
+        return max(0.0, self._asked_until - now)
+
     def start(self) -> None:
         """A request starts."""
         if self._limit is not None:

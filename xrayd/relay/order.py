@@ -19,7 +19,7 @@ from xrayd.relay.segment import Head, read_head
 _IDS_MAX = 50_000
 # What an id costs, and what a document that waits costs beside its bytes, as measured.
 _ID_COST = 360
-_WAITING_COST = 110
+_WAITING_COST = 142
 
 
 class Place(Enum):
@@ -33,13 +33,15 @@ class Place(Enum):
 class Waiting(msgspec.Struct, gc=False):
     """A document that waits for another of its id.
 
-    `number` is that of its arrival, or its sequence number in the spool where it `is_backlog`.
+    `number` is that of its arrival, or its sequence number in the spool where it `is_backlog`;
+    `born` is when it arrived, in monotonic seconds.
     """
 
     document: bytes
     number: int
     is_unfinished: bool
     is_backlog: bool = False
+    born: float = 0.0
 
 
 class Line(msgspec.Struct):

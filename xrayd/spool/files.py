@@ -104,6 +104,8 @@ def find_files(disk: Disk, directory: int, secret: bytes) -> Found:
         first = int(name[:16], 16)
         try:
             file = _look_at(disk, directory, name, secret)
+        except FileNotFoundError:
+            continue  # the daemon that has the spool has delivered all that was in it
         except OSError:
             file = None
         if file is None:
@@ -234,7 +236,11 @@ def _measure_newest(disk: Disk, directory: int, found: Found) -> None:
     """Find out where the newest file ends; pass over newer ones that turn out to hold no record."""
     while found.files and not found.files[-1].sealed:
         file = found.files[-1]
-        fd = disk.open(directory, file.name, os.O_RDONLY)
+        try:
+            fd = disk.open(directory, file.name, os.O_RDONLY)
+        except FileNotFoundError:  # meanwhile it was delivered
+            found.files.pop()
+            continue
         try:
             _measure(file, fetch_from(disk, fd))
         finally:

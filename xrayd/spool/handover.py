@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 from xrayd.spool.worker import SpoolWorker, Stored
 
 # Documents that the thread has yet to write, in bytes; what comes meanwhile is handed over later.
 _UNSTORED_MAX = 8 * 1024 * 1024
-# What is handed over at once of that which came too early: at most so many documents.
-_LATE_MAX = 1000
+# What is handed over at once of that which came too early, in bytes with something for each
+# document: it is in memory twice while it is written, and one file has to hold it.
+_LATE_MAX = 1024 * 1024
+_LATE_COST = 256
 # So many documents are remembered until they are on disk: one for every 800 bytes of memory, for
 # the table costs a hundred bytes for each. While a disk fails, further ones stay in memory only.
 _BYTES_PER_LACKING = 800
@@ -69,6 +70,15 @@ class Handover:
         for number in numbers:
             self._lacking.pop(number, None)
 
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Documents have their outcome: the disk need not keep them, nor get them any more."""
+        self.forget(numbers)
+        # Of what the thread was never handed it need not hear, for while its disk hangs it does not
+        # listen, and all it is told piles up.
+        handed = [number for number in numbers if number <= self._last_handed]
+        if handed:
+            self._worker.acknowledge(handed)
+
     def note(self, event: Stored) -> None:
         """The thread has dealt with what it was handed."""
         self._unstored -= event.size
@@ -83,8 +93,9 @@ class Handover:
         """Hand over some of what came while the disk took nothing, once the thread is idle."""
         if not self.is_behind or self._unstored:
             return
-        if self._lacking:
-            self._hand_over_late(list(islice(self._lacking, _LATE_MAX)))
+        part = next(self._parts(self._lacking), None)
+        if part is not None:
+            self._hand_over_late(part)
         else:
             self.is_behind = False
 
@@ -92,11 +103,24 @@ class Handover:
         """Hand over all there is, for memory is about to end."""
         self.hand_over()
         if self.is_behind:
-            self._hand_over_late([n for n in self._lacking if n > self._last_handed])
+            for part in self._parts([n for n in self._lacking if n > self._last_handed]):
+                self._hand_over_late(part)
+
+    def _parts(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        """Numbers of documents that are lacking, as many at a time as are handed over at once."""
+        part: list[int] = []
+        size = 0
+        for number in numbers:
+            size += len(self._lacking[number]) + _LATE_COST
+            if part and size > _LATE_MAX:
+                yield part
+                part, size = [], len(self._lacking[number]) + _LATE_COST
+            part.append(number)
+        if part:
+            yield part
 
     def _hand_over_late(self, numbers: list[int]) -> None:
-        if numbers:
-            self._last_handed = numbers[-1]
-            documents = [self._lacking[number] for number in numbers]
-            self._unstored += sum(map(len, documents))
-            self._worker.append(numbers, documents)
+        self._last_handed = numbers[-1]
+        documents = [self._lacking[number] for number in numbers]
+        self._unstored += sum(map(len, documents))
+        self._worker.append(numbers, documents)

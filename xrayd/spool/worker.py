@@ -27,6 +27,8 @@ _COMMANDS_AT_ONCE = 256
 _DEFERRED_S = 5.0
 _SHOW_S = 0.3
 _BREAKS_MAX = 10_000
+# While so much is queued for the thread, refused documents are not: its disk hangs.
+_LETTERS_BEHIND_MAX = 500
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -127,8 +129,9 @@ class SpoolWorker:
         self._commands.put(lambda: self._read(documents_max, bytes_max))
 
     def keep_dead(self, letter: DeadLetter) -> None:
-        """Keep a document the service refuses for good."""
-        self._commands.put(lambda: self._bury(letter))
+        """Keep a document the service refuses for good, unless the disk is far behind."""
+        if self._commands.qsize() < _LETTERS_BEHIND_MAX:
+            self._commands.put(lambda: self._bury(letter))
 
     def stop(self, seconds: float) -> bool:
         """Write what is queued and close the spool; False where the disk took longer."""
