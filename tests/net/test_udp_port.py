@@ -262,6 +262,7 @@ def test_a_flood_is_read_slowly_where_there_is_no_room_for_it(runner: asyncio.Ru
         scene.room = 1 << 30
         await scene.until(lambda: scene.seen[b"n"][-1] == scene.sent[b"n"] - 1)
         assert scene.largest_of_flood == 3000
+        assert scene.floods == [scene.noisy.getsockname()]
         scene.settle()
         scene.close()
 

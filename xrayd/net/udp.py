@@ -33,9 +33,10 @@ _PAUSE_S = 0.020
 _PAUSE_BUFFER = 16 * 1024 * 1024
 _PAUSE_BUFFER_MIN = 1024 * 1024
 
-# Where datagrams come faster than they are read, so many are looked at for who sends them, and who
-# sent one in so many of these gets a socket of its own ...
-_NOTED = 64
+# Where a MiB came within so short a time, and that is more than can be read or held, so many
+# datagrams are looked at for who sends them, and who sent one in so many of these is set apart ...
+_FLOOD_S = 0.1
+_NOTED = 32
 _SHARE = 8
 # ... read this often while it lasts, which is until it could be read to the end for a second.
 _APART_PAUSE_S = 0.002
@@ -99,6 +100,7 @@ class UdpReceiver:
         self._buffer = bytearray(_DATAGRAM_MAX)
         self._next: asyncio.Handle | None = None
         self._next_apart: asyncio.Handle | None = None
+        self._counted, self._counted_from = 0, 0.0
         self._senders: Counter[Address] | None = None
         self._apart: dict[Address, _Apart] = {}
         self.last_at = self._loop.time()
@@ -153,12 +155,15 @@ class UdpReceiver:
         """Drain a socket that all senders share, and look out for floods."""
         size_max = _BYTES_MAX_CROWDED if self._is_crowded() else _BYTES_MAX
         size = self._drain(sock, size_max)
-        if self._senders is not None:
-            if self._senders.total() >= _NOTED:
-                self._set_apart()
-        elif size > min(size_max, self._port.each // 2) and (
-            self._port.is_filling() or self._is_crowded()
-        ):
+        if self.last_at - self._counted_from > _FLOOD_S:
+            self._counted_from, self._counted = self.last_at, 0
+        self._counted += size
+        is_much = self._counted > _BYTES_MAX
+        if self._senders is not None and self._senders.total() >= _NOTED:
+            self._set_apart()
+        elif not is_much or not (self._port.is_filling() or self._room() < _BYTES_MAX):
+            self._senders = None
+        elif self._senders is None:
             self._senders = Counter()  # the next drains note who sends
         return size > size_max
 

@@ -155,7 +155,7 @@ class Buffer:
 
         Where nothing can be given up, for everything is in flight, the document itself is.
         `number` is its arrival number where there is a spool. `is_flood` says that its sender is
-        one who floods: for it only others of that kind are given up.
+        one who floods: for it nothing is given up that others sent.
         """
         size = len(document) + DOCUMENT_OVERHEAD
         given_up: Sequence[Batch] = _NOTHING
@@ -335,18 +335,21 @@ class Buffer:
 
     def _make_room(self, size: int, *, is_flood: bool = False) -> list[Batch]:
         given_up: list[Batch] = []
-        while self.bytes_held + size > self._bytes_max:
-            batch = self._flood.take(0.0, -math.inf) if is_flood else self._oldest()
-            if batch is None:
-                break
+        while self.bytes_held + size > self._bytes_max and (
+            batch := self._oldest(is_flood=is_flood)
+        ):
             given_up += self._forget([batch])
         return given_up
 
-    def _oldest(self) -> Batch | None:
-        """Remove and return the queued batch to give up first: the one held longest."""
+    def _oldest(self, *, is_flood: bool = False) -> Batch | None:
+        """Remove and return the queued batch to give up first: the one held longest.
+
+        None where that is not for the sake of a sender who floods.
+        """
         if self._backlog:
             return self._backlog.pop()  # on disk all the same; the last read is needed last
-        if batch := self._flood.take(0.0, -math.inf):
+        batch = self._flood.take(0.0, -math.inf)
+        if batch is not None or is_flood:
             return batch
         full = self._usual.full
         if self._retries:
