@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -61,6 +62,12 @@ class Signals:
         if hasattr(signal, "SIGHUP"):  # its default is to end the process, with all it holds
             self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._loop.set_exception_handler(lambda _, context: _crash(context))
+        threading.excepthook = lambda failed: _crash(
+            {
+                "message": f"thread {failed.thread and failed.thread.name}",
+                "exception": failed.exc_value,
+            }
+        )
         _mask_signals(is_held=False)
 
     async def wait(self, group: Group, on_hangup: Callable[[], None]) -> str:
@@ -115,7 +122,7 @@ def _on_signal(
 
 
 def _crash(context: Mapping[str, object]) -> None:
-    """A callback failed: that is a bug, and a process that goes on would hide it."""
+    """A callback or a thread failed: that is a bug, and a process that goes on would hide it."""
     error = context.get("exception")
     sys.stderr.write(f"xrayd: bug: {context.get('message')}\n")
     if isinstance(error, BaseException):

@@ -403,6 +403,27 @@ def test_a_bad_address_to_send_to_is_one_line(xrayd: XraydFactory, to: str) -> N
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_bug_in_the_spools_thread_ends_the_process_loudly(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    """Else everything would be counted as spooled from then on, and nothing be on disk."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, threading\n"
+        "sync = os.fdatasync\n"
+        "def fail_in_thread(descriptor):\n"
+        "    if threading.current_thread().name == 'spool':\n"
+        "        raise ValueError('as a bug would')\n"
+        "    sync(descriptor)\n"
+        "os.fdatasync = fail_in_thread\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    process = xrayd(config=SPOOL, env=env, allow_traceback=True, ready=None)
+    process.wait_for_line("Spool spool: 0 segments found")
+    process.send_document(make_document())
+    assert process.wait(20) == 70
+    assert "xrayd: bug: thread spool" in process.stderr
+
+
 def test_spool_commands_without_a_spool_say_so(xrayd: XraydFactory) -> None:
     home = xrayd().home
     for args in (("spool", "ls"), ("spool", "--directory", "absent", "ls"),

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fakes.xray import (
     refuse_containing,
     throttle_above,
 )
-from oracle import QUICK_EXIT, SETTLED_S, Oracle, table
+from oracle import QUICK_EXIT, SETTLED_S, SLACK_S, Oracle, table
 
 BATCH = 50
 CONCURRENCY = 8
@@ -403,6 +404,19 @@ def test_a_service_that_asks_for_patience_is_given_it_though_it_also_hangs(
     oracle.check_nothing_lost()
     later = [r.at - asked_at for r in fake_xray.requests(TRACE_SEGMENTS) if r.at > asked_at + 1.0]
     assert min(later) > 8.0  # not those that were under way already
+
+
+def test_retry_after_may_be_a_date(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    """As of a proxy that is being looked after; RFC 9110 has both spellings."""
+    oracle = Oracle(xrayd(config=QUICK_EXIT), fake_xray)
+    oracle.warm_up()
+    until = int(time.time()) + 7
+    headers = {"Retry-After": formatdate(until, usegmt=True)}
+    fake_xray.script(Verdict(status=503, body="<html>", headers=headers))
+    oracle.send(BATCH)
+    oracle.check_nothing_lost()
+    refused, taken = fake_xray.requests(TRACE_SEGMENTS)[-2:]
+    assert 4.0 < taken.at - refused.at < 7.0 + SLACK_S
 
 
 @pytest.mark.slow

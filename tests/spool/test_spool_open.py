@@ -46,6 +46,16 @@ def refusal(path) -> str:
     return message
 
 
+@pytest.mark.parametrize("content", [b"", b"nonsense"])
+def test_a_file_with_a_number_beyond_all_stops_nothing(tmp_path, content):
+    (tmp_path / f"{'f' * 16}.seg").write_bytes(content)
+    spool = Spool.open(tmp_path, now=NOW)
+    assert spool.append([b"one"], NOW) == range(1, 2)
+    spool.close(NOW)
+    assert Spool.open(tmp_path, now=NOW).recovered == 1
+    assert [path.read_bytes() for path in (tmp_path / "quarantine").iterdir()] == [content]
+
+
 def test_a_missing_directory_is_made_and_nobody_else_may_look(tmp_path):
     umask = os.umask(0)
     try:

@@ -120,16 +120,22 @@ def _to_answer(response: httpx.Response, body: bytes, now: float, signed_off_s: 
     if response.status_code != 200:
         headers = response.headers
         error_type = headers.get("x-amzn-errortype", "")
+        clock_off = _seconds_until(headers.get("date", ""), now)
+        wanted = headers.get("retry-after", "0")
         try:
-            retry_after = max(0.0, float(headers.get("retry-after", "0")))
+            retry_after = float(wanted)
         except ValueError:
-            retry_after = 0.0  # a date: our own pace decides
-        try:
-            date = email.utils.parsedate_to_datetime(headers.get("date", ""))
-            clock_off = date.timestamp() - now
-        except (ValueError, TypeError):
-            clock_off = 0.0
+            retry_after = _seconds_until(wanted, now + clock_off)
+        retry_after = max(0.0, retry_after)
     return Answer(response.status_code, body, error_type, clock_off, retry_after, signed_off_s)
+
+
+def _seconds_until(date: str, now: float) -> float:
+    """Seconds from now (epoch seconds) to a header's date; 0 where it is none."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - now
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def failure_kind(error: BaseException) -> FailureKind:

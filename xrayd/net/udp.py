@@ -33,10 +33,10 @@ _PAUSE_S = 0.020
 _PAUSE_BUFFER = 16 * 1024 * 1024
 _PAUSE_BUFFER_MIN = 1024 * 1024
 
-# Where a MiB came within so short a time, and that is more than can be read or held, so many
-# datagrams are looked at for who sends them, and who sent one in so many of these is set apart ...
+# Where a MiB came within so short a time, and that is more than can be read or held, it is noted
+# who sends the next bytes, so many of them, and who sends a part in so many is set apart ...
 _FLOOD_S = 0.1
-_NOTED = 32
+_NOTED = 128 * 1024
 _SHARE = 8
 # ... read this often while it lasts, which is until it could be read to the end for a second.
 _APART_PAUSE_S = 0.002
@@ -101,7 +101,7 @@ class UdpReceiver:
         self._next: asyncio.Handle | None = None
         self._next_apart: asyncio.Handle | None = None
         self._counted, self._counted_from = 0, 0.0
-        self._senders: Counter[Address] | None = None
+        self._senders: Counter[Address] | None = None  # while it is noted who sends how much
         self._apart: dict[Address, _Apart] = {}
         self.last_at = self._loop.time()
 
@@ -164,14 +164,14 @@ class UdpReceiver:
         elif not is_much or not (self._port.is_filling() or self._room() < _BYTES_MAX):
             self._senders = None
         elif self._senders is None:
-            self._senders = Counter()  # the next drains note who sends
+            self._senders = Counter()
         return size > size_max
 
     def _set_apart(self) -> None:
         """Give those who sent much of what was noted sockets of their own."""
         senders, self._senders = self._senders or Counter(), None
-        for sender, count in senders.items():
-            if count * _SHARE >= senders.total() and (sock := self._port.set_apart(sender)):
+        for sender, sent in senders.items():
+            if sent * _SHARE >= senders.total() and (sock := self._port.set_apart(sender)):
                 self._apart[sender] = _Apart(sock, self._loop.time())
                 self._on_flood(sender)
         if self._apart and self._next_apart is None:
@@ -251,5 +251,5 @@ class UdpReceiver:
     def _receive_noting(self, sock: socket.socket, buffer: bytearray) -> int:
         size, sender = sock.recvfrom_into(buffer)
         assert self._senders is not None
-        self._senders[sender] += 1
+        self._senders[sender] += size + _DATAGRAM_COST
         return size

@@ -31,6 +31,8 @@ NEW_NAME: Final = "new"
 """A file is made under this name and renamed once it has a header."""
 _NAME: Final = re.compile(r"[0-9a-f]{16}\.seg")
 _SECTOR_BYTES: Final = 4096
+_FIRST_BEYOND: Final = 1 << 62
+"""Nobody appends so many records: a file that is called so is not the spool's."""
 
 
 def name_of(first: int) -> str:
@@ -102,6 +104,9 @@ def find_files(disk: Disk, directory: int, secret: bytes) -> Found:
     found = Found()
     for name in sorted(filter(_NAME.fullmatch, disk.listdir(directory))):
         first = int(name[:16], 16)
+        if first >= _FIRST_BEYOND:
+            found.unreadable.append(name)
+            continue
         try:
             file = _look_at(disk, directory, name, secret)
         except FileNotFoundError:
