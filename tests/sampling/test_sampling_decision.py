@@ -246,6 +246,57 @@ def test_the_rule_of_a_root_is_the_matchers_however_many_were_seen_before(kinds)
         assert made.decide(document, 100, NOW).rule_name == found.rule_name
 
 
+PATTERNS = [
+    "*",
+    "/",
+    "/a",
+    "/a*",
+    "/a/*",
+    "/a?",
+    "/?a*",
+    "/a/a/a",
+    "/*a",
+    "/a*/",
+    "/*/a",
+    "",
+    "A*",
+    "/é*",
+]
+PLAIN_URLS = st.text("/a", max_size=7).map("http://a/{}".format)
+ODD_URLS = st.builds(
+    "{}{}".format,
+    st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "", f"/a/a/a{'/' * 9}a://"]),
+    st.text("/:?#@aAé", max_size=14),
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PATTERNS), st.sampled_from(["*", "a", "a*"])), max_size=3),
+    st.lists(PLAIN_URLS, max_size=20) | st.lists(ODD_URLS, max_size=20),
+)
+@settings(max_examples=300, deadline=None)
+def test_of_a_url_no_more_is_taken_for_its_kind_than_no_rule_can_tell_apart(patterns, urls):
+    rules = [
+        rule(f"r{n}", priority=n + 1, url_path=path, host=host, reservoir_size=0, fixed_rate=0.0)
+        for n, (path, host) in enumerate(patterns)
+    ]
+    made = sampler(*rules, default(0.0))
+    matcher = Matcher([*rules, default(0.0)], Dialect.DAEMON)
+    for number, url in enumerate(urls):
+        host, path = host_and_path(url)
+        found = matcher.match(MatchRequest(service_name="shop", host=host, url_path=path))
+        verdict = made.decide(Document(trace(0, number), name="shop", url=url), 100, NOW)
+        assert verdict.rule_name == found.rule_name
+
+
+def test_ids_in_urls_make_no_new_kinds():
+    made = sampler()
+    for number in range(5_000):
+        url = f"http://shop.example.com/shop/carts/{number}"
+        made.decide(Document(trace(0, number), name="shop", url=url), 100, NOW)
+    assert len(made._matched) == 1
+
+
 def test_all_parts_share_the_verdict_of_their_root():
     relay = Relay(sampler())
     early = relay.receive(part(), NOW)

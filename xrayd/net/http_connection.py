@@ -27,6 +27,10 @@ _LEAVE_S = 2.0
 _LEAVE_BYTES_MAX = 16 * 1024 * 1024
 # Of a body, what does not count as taken from the room that large bodies share.
 _BODY_FREE_BYTES = 16 * 1024
+_HEAD_END = b"\r\n\r\n"
+_KNOWN_HEADS_MAX = 256
+_KNOWN_HEAD_BYTES_MAX = 1024
+_UNKNOWN = (Request("", "", [], b"", ""), -1)
 _STATUS_LINES = {each.value: f"HTTP/1.1 {each} {each.phrase}\r\n" for each in HTTPStatus}
 
 
@@ -48,6 +52,35 @@ class Room:
         self._bytes_left += size
 
 
+class KnownHeads:
+    """Requests' heads, byte for byte, that were parsed and passed before.
+
+    A client says the same again and again, and to parse and screen a head is most of what a short
+    request costs. Only what needs nothing but its body to be answered is kept: no `Expect`, and
+    small.
+    """
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[bytes, str], tuple[Request, int]] = {}
+
+    def find(self, head: bytes, body: bytes, peer: str) -> Request | None:
+        """The request that a head and all that came with it make, where the head is known."""
+        request, size = self._requests.get((head, peer), _UNKNOWN)
+        if size != len(body):
+            return None
+        return Request(request.method, request.target, request.headers, body, peer)
+
+    def keep(self, head: bytes, request: Request) -> None:
+        """Keep the head of a request that passed and came in one piece."""
+        size = len(request.body)
+        is_small = len(head) <= _KNOWN_HEAD_BYTES_MAX and size <= _BODY_FREE_BYTES
+        if is_small and request.header("expect") is None:
+            if len(self._requests) >= _KNOWN_HEADS_MAX:
+                self._requests.clear()
+            bare = Request(request.method, request.target, request.headers, b"", request.peer)
+            self._requests[head, request.peer] = bare, size
+
+
 class Connection(asyncio.Protocol):
     """Reads requests, has them screened and handled, and writes the answers.
 
@@ -56,6 +89,7 @@ class Connection(asyncio.Protocol):
         group: the server's connections; it leaves them when it is closed.
         answers: the server's answers under way.
         room: for large bodies.
+        known: the heads of the server's requests so far.
         peer: the caller's IP address.
 
     `deadline`, in the loop's time, is when it has taken too long and is to be closed; `since` when
@@ -67,13 +101,16 @@ class Connection(asyncio.Protocol):
         routes: Routes,
         group: set[Connection],
         answers: set[asyncio.Task[None]],
+        *,
         room: Room,
+        known: KnownHeads,
         peer: str,
     ) -> None:
         self._routes = routes
         self._group = group
         self._answers = answers
         self._room = room
+        self._known = known
         self._peer = peer
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -162,15 +199,28 @@ class Connection(asyncio.Protocol):
             self._read(data)
 
     def _read(self, data: bytes) -> None:
+        head = end = body = b""
         if self.is_idle:
             self.is_idle = False
+            head, end, body = data.partition(_HEAD_END)
+            request = self._known.find(head, body, self._peer) if end else None
+            if request is not None:
+                self._is_complete = self._keeps_alive = True
+                self._respond(request)
+                return
             self.deadline = self._loop.time() + _HEAD_S
         self._frame_size += len(data)
         self._parse(data)
         if self._refusal is not None:
             self._refuse(self._refusal)
         elif self._has_request():
-            self._respond()
+            assert self._request is not None
+            self._request.body = bytes(self._body)
+            self._body.clear()  # its room stays taken until the answer, for the handler has it now
+            # As long as what came behind the head: all of it, not chunked, nothing more.
+            if end and self._keeps_alive and len(self._request.body) == len(body):
+                self._known.keep(head, self._request)
+            self._respond(self._request)
         elif self._frame_size > _HEAD_BYTES_MAX:
             self._refuse(text_response(431, "the request's head is too large"))
 
@@ -263,7 +313,8 @@ class Connection(asyncio.Protocol):
             self._body += body
 
     def _empty_body(self) -> None:
-        self._body.clear()
+        if self._body:
+            self._body.clear()
         if self._room_taken:
             self._room.give_back(self._room_taken)
             self._room_taken = 0
@@ -276,14 +327,12 @@ class Connection(asyncio.Protocol):
     def _too_large(self) -> Response:
         return text_response(413, f"the body may have {self._body_max} bytes at most")
 
-    def _respond(self) -> None:
-        """Answer the request that has come whole."""
-        assert self._request is not None
-        self._request.body = bytes(self._body)
-        self._body.clear()  # its room stays taken until the answer, for the handler has it now
+    def _respond(self, request: Request) -> None:
+        """Answer a request that has come whole."""
+        self._request = request
         self.is_answering = True
         self.deadline = math.inf
-        answer = self._routes.handle(self._request)
+        answer = self._routes.handle(request)
         if isinstance(answer, Response):
             self._send(answer)
         else:
@@ -339,8 +388,10 @@ class Connection(asyncio.Protocol):
         status = response.status
         head = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
         for name, value in response.headers:
-            head += f"{name}: {value}\r\n"
-        head += f"Content-Length: {len(response.body)}\r\n"
-        head += "Connection: keep-alive\r\n\r\n" if keep else "Connection: close\r\n\r\n"
-        with contextlib.suppress(RuntimeError):  # the other side went while we wrote
+            head = f"{head}{name}: {value}\r\n"
+        end = "keep-alive" if keep else "close"
+        head = f"{head}Content-Length: {len(response.body)}\r\nConnection: {end}\r\n\r\n"
+        try:
             self._transport.write(head.encode("latin-1") + (response.body if with_body else b""))
+        except RuntimeError:  # the other side went while we wrote
+            return

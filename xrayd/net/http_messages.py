@@ -54,9 +54,9 @@ class Routes(msgspec.Struct):
     """What a server does with requests.
 
     `screen` sees a request without its body and returns an answer to refuse it, or the number of
-    bytes its body may have; `handle` answers what passed, at once where it can: a task for each
-    request would cost as much as a short answer. `bodies_bytes_max` bounds the large bodies of all
-    connections together.
+    bytes its body may have; it is not asked again about the same head from the same caller.
+    `handle` answers what passed, at once where it can: a task for each request would cost as much
+    as a short answer. `bodies_bytes_max` bounds the large bodies of all connections together.
     """
 
     screen: Callable[[Request], Response | int]

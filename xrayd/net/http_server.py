@@ -7,7 +7,7 @@ import errno
 import socket
 import sys
 
-from xrayd.net.http_connection import Connection, Room
+from xrayd.net.http_connection import Connection, KnownHeads, Room
 from xrayd.net.http_messages import Routes
 
 _SWEEP_S = 1.0
@@ -41,6 +41,7 @@ class HttpServer:
         self._handshakes: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[None]] = set()
         self._room = Room(routes.bodies_bytes_max)
+        self._known = KnownHeads()
 
     def start(self) -> None:
         """Begin to accept, unless it was stopped."""
@@ -90,7 +91,12 @@ class HttpServer:
                 continue
             client.setblocking(False)
             connection = Connection(
-                self._routes, self._connections, self._answers, self._room, str(peer[0])
+                self._routes,
+                self._connections,
+                self._answers,
+                room=self._room,
+                known=self._known,
+                peer=str(peer[0]),
             )
             self._connections.add(connection)
             if self._sweeping is None:

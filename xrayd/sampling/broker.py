@@ -24,7 +24,7 @@ and for a client `rules_answer()` and `report(body, now)`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -167,44 +167,28 @@ class Broker:
 
     def exchange(self, report: Report, now: float) -> Answer:
         """Like `report`, for a sampler in this process."""
-        unprocessed = list(report.unprocessed)
-        counted: list[Statistics] = []
-        reported: dict[str, Statistics] = {}
-        for row in report.statistics:
-            name = row.rule_name
-            state = self._states.get(name)
-            if state is None:
-                refusal = self._count_unknown(row)
-                if refusal is not None:
-                    unprocessed.append(refusal)
-                continue
-            state.last_seen = now
-            state.total.add(row)
-            counted.append(row)
-            if name in reported:
-                requests = reported[name].requests + row.requests
-                reported[name] = msgspec.structs.replace(reported[name], requests=requests)
-            else:
-                reported[name] = row
-        if self.is_authority:
-            self._windows.add(counted, now)
-        else:
-            self._pending.add(counted)
+        states, is_authority = self._states, self.is_authority
+        rows, unprocessed = report.statistics, report.unprocessed
+        reported = {row.rule_name: row for row in rows}
+        if len(reported) < len(rows) or not reported.keys() <= states.keys():
+            rows, refused = self._part_known(rows)
+            unprocessed = unprocessed + refused
+            reported = _merged(rows)
+        if is_authority:
+            self._windows.add(rows, now)
+        targets = []
+        for name, row in reported.items():
+            state = states[name]
+            grant = self._own_grant(state, now) if is_authority else state.grant
+            target = state.exchange(row, grant, now, with_boost=report.speaks_boost)
+            if target is not None:
+                targets.append(target)
         unprocessed_boosts = list(report.unprocessed_boosts)
         for boost in report.boosts:
             if not self._knows(boost.rule_name):
                 unprocessed_boosts.append(_unknown(boost.rule_name))
-            elif not (self.is_authority or self._pending.add_boost(boost)):
+            elif not (is_authority or self._pending.add_boost(boost)):
                 unprocessed_boosts.append(_unavailable(boost.rule_name))
-        targets = []
-        for name, row in reported.items():
-            state = self._states[name]
-            grant = self._grant(state, now)
-            target = state.target(
-                grant, row.client_id, row.requests, now, with_boost=report.speaks_boost
-            )
-            if target is not None:
-                targets.append(target)
         return Answer(
             targets=targets,
             last_rule_modification=self._book.last_modification(now),
@@ -223,6 +207,10 @@ class Broker:
         is_soon = self._round_at is not None and 0 <= now - self._round_at < INTERVAL_S
         if self.is_authority or self._under_way or is_soon:
             return []
+        for name, state in self._states.items():
+            counts = state.take_untold()
+            if counts is not None:
+                self._pending.add(name, counts)
         calls = self._pending.take(self._interval_of, now)
         if calls:
             self._under_way = list(calls)
@@ -287,19 +275,31 @@ class Broker:
     def _knows(self, rule_name: str) -> bool:
         return rule_name in self._states or not (self._states or self.is_authority)
 
+    def _part_known(self, rows: Iterable[Statistics]) -> tuple[list[Statistics], list[Unprocessed]]:
+        """The rows of rules that are known, and what the client is told of the others."""
+        known: list[Statistics] = []
+        refused: list[Unprocessed] = []
+        for row in rows:
+            if row.rule_name in self._states:
+                known.append(row)
+            elif (refusal := self._count_unknown(row)) is not None:
+                refused.append(refusal)
+        return known, refused
+
     def _count_unknown(self, row: Statistics) -> Unprocessed | None:
         """Count a row on trust while no rules are known, or say why not."""
         if not self._knows(row.rule_name):
             return _unknown(row.rule_name)
         if row.rule_name not in self._pending and len(self._pending) >= _UNKNOWN_RULES_MAX:
             return _unavailable(row.rule_name)
-        self._pending.add([row])
+        self._pending.add(row.rule_name, row)
         return None
 
     def _grant(self, state: RuleState, now: float) -> Grant | None:
         """What there is to share out of a rule: AWS's word, or the rule's own numbers."""
-        if not self.is_authority:
-            return state.grant
+        return self._own_grant(state, now) if self.is_authority else state.grant
+
+    def _own_grant(self, state: RuleState, now: float) -> Grant:
         ttl = int(now + self._quota_ttl_s)
         return Grant(state.rule.fixed_rate, state.rule.reservoir_size, ttl, INTERVAL_S, None)
 
@@ -316,6 +316,23 @@ class Broker:
 
     def _retriable(self, refused: dict[str, str]) -> set[str]:
         return {name for name, code in refused.items() if is_retriable(code) and self._knows(name)}
+
+
+def _merged(rows: Iterable[Statistics]) -> dict[str, Statistics]:
+    """One row for each rule, where a client sent several of one."""
+    merged: dict[str, Statistics] = {}
+    for row in rows:
+        had = merged.get(row.rule_name)
+        if had is None:
+            merged[row.rule_name] = row
+            continue
+        merged[row.rule_name] = msgspec.structs.replace(
+            had,
+            requests=had.requests + row.requests,
+            sampled=had.sampled + row.sampled,
+            borrowed=had.borrowed + row.borrowed,
+        )
+    return merged
 
 
 def _unknown(rule_name: str) -> Unprocessed:

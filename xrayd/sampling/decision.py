@@ -70,6 +70,10 @@ _MATCHED_MAX = 1_024
 _MATCHED_LONGEST = 256
 """Traits of more characters are matched anew every time, so that the memory stays small."""
 
+_SCHEMES = ("http://", "https://")
+_AUTHORITY_FROM = len("https://")
+"""The first slash from here on is the path's, or one behind it."""
+
 
 class Apply(StrEnum):
     """Which traces the daemon decides."""
@@ -196,6 +200,7 @@ class Sampler:
         self._releases: list[Release] = []
         self._rules: dict[str, _Rule] = {}
         self._matcher = Matcher((), Dialect.DAEMON)
+        self._path_span: int | None = None
         self._matched: dict[Traits, _Rule] = {}
         self._now = math.inf
         self._elapsed = 0.0
@@ -208,6 +213,7 @@ class Sampler:
             known.follow(rule)
         self._rules = loaded
         self._matcher = Matcher((known.rule for known in loaded.values()), Dialect.DAEMON)
+        self._path_span = self._matcher.path_span
         self._matched = {}
 
     def take_report(self) -> Report:
@@ -302,8 +308,7 @@ class Sampler:
                 held = held or _Held(self._elapsed)
                 held.root = document.traits()
             else:
-                traits = document.traits()
-                rule = self._matched.get(traits) or self._match(traits)
+                rule = self._rule_of(document.traits())
                 verdict = KEEP if rule is None else rule.judge(key, now)
                 if verdict is KEEP and held is None:
                     self._verdicts.put(key, KEEP)
@@ -350,12 +355,26 @@ class Sampler:
         if held.condemned_by is not None:
             return held.condemned_by.drop
         if held.root is not None:
-            rule = self._match(held.root)
+            rule = self._rule_of(held.root)
             return KEEP if rule is None else rule.judge(key, now)
         return KEEP if self._keep_rootless else self._judge_default(key, now)
 
+    def _rule_of(self, traits: Traits) -> _Rule | None:
+        """The rule that takes a root: few kinds of requests make up most of them.
+
+        Of a URL with an id in it, which is new every time, only what a rule can look at makes the
+        kind.
+        """
+        name, origin, url, method, resource_arn = traits
+        if self._path_span is not None and url.startswith(_SCHEMES):
+            path_at = url.find("/", _AUTHORITY_FROM)
+            if path_at > 0:
+                url = url[: path_at + self._path_span]
+                traits = name, origin, url, method, resource_arn
+        return self._matched.get(traits) or self._match(traits)
+
     def _match(self, traits: Traits) -> _Rule | None:
-        """The rule that takes a root, remembered: few kinds of requests make up most of them."""
+        """The rule that takes a root, from now on remembered."""
         name, origin, url, method, resource_arn = traits
         host, path = host_and_path(url)
         found = self._matcher.find(

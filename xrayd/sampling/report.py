@@ -7,7 +7,6 @@ stand where it is taken.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -201,13 +200,15 @@ def read_report(body: bytes) -> Report:
     """
     if not body.strip():
         return Report(statistics=[])
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # Most clients keep to the model, which is read at once.
+    try:
         wire = _decode_model(body)
-        rows, boosts = wire.SamplingStatisticsDocuments, wire.SamplingBoostStatisticsDocuments
-        if not rows or (rows[0].timestamp or 0.0) < _MILLISECONDS_FROM:
-            return _report(rows, [], None if boosts is UNSET else boosts)
-    return _read_liberally(_parsed(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_liberally(_parsed(body))
+    # Most clients keep to the model, which is read at once.
+    rows, boosts = wire.SamplingStatisticsDocuments, wire.SamplingBoostStatisticsDocuments
+    if rows and (rows[0].timestamp or 0.0) >= _MILLISECONDS_FROM:
+        return _read_liberally(_parsed(body))
+    return _report(rows, [], None if boosts is UNSET else boosts)
 
 
 def encode_answer(answer: Answer) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct
 
-from xrayd.sampling.report import Target
+from xrayd.sampling.report import Statistics, Target
 from xrayd.sampling.rule import SamplingRule
 from xrayd.sampling.shares import ClientShare, Shares
 from xrayd.sampling.upstream import Grant
@@ -54,17 +54,17 @@ class RuleState:
     Attributes:
         rule: its definition.
         grant: AWS's last answer for it.
-        total: what clients reported since start.
         refused: requests in statistics that AWS refused for good.
         last_seen: epoch seconds of the last report.
     """
 
-    __slots__ = ("_shares", "grant", "last_seen", "refused", "rule", "total")
+    __slots__ = ("_shares", "_told", "_untold", "grant", "last_seen", "refused", "rule")
 
     def __init__(self, rule: SamplingRule) -> None:
         self.rule = rule
         self.grant: Grant | None = None
-        self.total = Counts()
+        self._told = Counts()
+        self._untold: Counts | None = None
         self.refused = 0
         self.last_seen: float | None = None
         self._shares = Shares()
@@ -81,15 +81,14 @@ class RuleState:
             self.grant = Grant(rule.fixed_rate, grant.quota, grant.ttl, grant.interval, grant.boost)
         self.rule = rule
 
-    def target(
-        self, grant: Grant | None, client_id: str, requests: int, now: float, *, with_boost: bool
+    def exchange(
+        self, row: Statistics, grant: Grant | None, now: float, *, with_boost: bool
     ) -> Target | None:
-        """What a client that has just reported the rule is told about it.
+        """Count what a client reports of the rule, and say what it is told about it.
 
         Args:
+            row: the client's counts since its last report.
             grant: what there is to share out.
-            client_id: the client.
-            requests: that it has had since its last report.
             now: epoch seconds.
             with_boost: whether it knows adaptive sampling.
 
@@ -97,21 +96,35 @@ class RuleState:
             None where nothing is granted that still holds: the client keeps what it has, and
             borrows. A target without a quota would make the OpenTelemetry samplers stop borrowing.
         """
-        interval_s = self.interval_s
-        self._shares.note(client_id, requests, interval_s, now)
-        if grant is None or (grant.quota is not None and grant.ttl < int(now)):
+        self.last_seen = now
+        if self._untold is None:
+            self._untold = Counts()
+        self._untold.add(row)
+        interval_s = INTERVAL_S if grant is None else grant.interval
+        client_id = row.client_id
+        self._shares.note(client_id, row.requests, interval_s, now)
+        if grant is None:
             return None
         share = None
         if grant.quota is not None:
+            if now >= grant.ttl + 1:  # clients compare whole seconds
+                return None
             share = self._shares.hand_out(client_id, grant.quota, grant.ttl, interval_s, now)
         return Target(
-            rule_name=self.rule.rule_name,
+            rule_name=row.rule_name,
             fixed_rate=grant.fixed_rate,
             reservoir_quota=UNSET if share is None else share,
             reservoir_quota_ttl=UNSET if share is None else grant.ttl,
             interval=grant.interval,
             sampling_boost=grant.boost if with_boost and grant.boost is not None else UNSET,
         )
+
+    def take_untold(self) -> Counts | None:
+        """What clients reported since this was last asked; None if none reported the rule."""
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._told.add(untold)
+        return untold
 
     def clients(self, now: float) -> list[str]:
         """The clients that reported the rule within three intervals."""
@@ -124,6 +137,7 @@ class RuleState:
     def statistics(self, grant: Grant | None, now: float) -> RuleStatistics:
         """The rule as it stands under a grant."""
         rule = self.rule
+        untold = self._untold or Counts()
         has_quota = grant is not None and grant.quota is not None and grant.ttl >= int(now)
         return RuleStatistics(
             rule_name=rule.rule_name,
@@ -133,9 +147,9 @@ class RuleState:
             quota=grant.quota if grant is not None and has_quota else None,
             quota_ttl=grant.ttl if grant is not None and has_quota else None,
             handed_out=self._shares.held(now),
-            requests=self.total.requests,
-            sampled=self.total.sampled,
-            borrowed=self.total.borrowed,
+            requests=self._told.requests + untold.requests,
+            sampled=self._told.sampled + untold.sampled,
+            borrowed=self._told.borrowed + untold.borrowed,
             refused=self.refused,
             clients=self._shares.alive(self.interval_s, now),
             last_seen=self.last_seen,

@@ -46,17 +46,18 @@ class ClientShare(Struct, frozen=True):
 
 
 class _Holder:
-    """A client: when it last reported the rule, how many requests a second it has, and the share it
-    holds until `ttl`.
+    """A client: when it last reported the rule, how many requests a second it has, the share it
+    holds until `ttl`, and the one it is due by the last split; None: it had no part in that.
     """
 
-    __slots__ = ("rate", "seen_at", "share", "ttl")
+    __slots__ = ("due", "rate", "seen_at", "share", "ttl")
 
     def __init__(self, seen_at: float, rate: float) -> None:
         self.seen_at = seen_at
         self.rate = rate
         self.share = 0
         self.ttl = -1
+        self.due: int | None = None
 
     def is_alive(self, interval_s: float, now: float) -> bool:
         return now - self.seen_at <= LIVE_INTERVALS * interval_s
@@ -69,11 +70,16 @@ class _Holder:
 class Shares:
     """The clients of one rule and what each holds of its quota."""
 
+    __slots__ = (
+        *("_cleared_at", "_held", "_holders"),
+        *("_split_among", "_split_at", "_split_quota", "_split_until"),
+    )
+
     def __init__(self) -> None:
         self._holders: dict[str, _Holder] = {}
-        self._split: dict[str, int] = {}
+        self._split_among = 0
         self._split_at = -math.inf
-        self._split_for_s = _SPLIT_FOR_S
+        self._split_until = -math.inf
         self._split_quota = -1
         self._held = 0
         self._cleared_at = -math.inf
@@ -92,9 +98,9 @@ class Shares:
             elapsed = 1.0
         elif elapsed > LIVE_INTERVALS * interval_s:
             elapsed = LIVE_INTERVALS * interval_s
-        rate = requests / elapsed
+        rate, had = requests / elapsed, holder.rate
         # Up at once, down by halves: a pause of one interval does not cost a client its share.
-        holder.rate = rate if rate > holder.rate else (rate + holder.rate) / 2
+        holder.rate = rate if rate > had else (rate + had) / 2
         holder.seen_at = now
 
     def hand_out(
@@ -117,18 +123,19 @@ class Shares:
         holder = self._holders.get(client_id)
         if holder is None:
             return None
-        if quota != self._split_quota or not 0 <= now - self._split_at < self._split_for_s:
+        if quota != self._split_quota or not self._split_at <= now < self._split_until:
             self._compute(quota, interval_s, now)
-        own = holder.held(now)
-        due = self._split.get(client_id)
+        own = holder.share if now < holder.ttl + 1 else 0
+        due = holder.due
         if due is None:  # came after the split was computed
-            due = quota // (len(self._split) + 1)
+            due = quota // (self._split_among + 1)
         free = quota - self._held + own
         share = due if due <= free else max(free, 0)
         if not share and due and not own:
             return None
         self._held += share - own
-        holder.share, holder.ttl = share, ttl
+        holder.share = share
+        holder.ttl = ttl
         return share
 
     def held(self, now: float) -> int:
@@ -176,17 +183,25 @@ class Shares:
 
     def _compute(self, quota: int, interval_s: float, now: float) -> None:
         demands: dict[str, float] = {}
-        self._held = 0
+        held, live_s = 0, LIVE_INTERVALS * interval_s
         for client_id, holder in list(self._holders.items()):
-            holder.seen_at = min(holder.seen_at, now)  # after a clock step back
-            self._held += holder.held(now)
-            if holder.is_alive(interval_s, now):
+            unseen_s = now - holder.seen_at
+            if unseen_s < 0:  # after a clock step back
+                holder.seen_at, unseen_s = now, 0.0
+            if now < holder.ttl + 1:
+                held += holder.share
+            if unseen_s <= live_s:
                 demands[client_id] = holder.rate
-            elif not holder.share or holder.ttl + _FORGET_AFTER_S < now:
+                continue
+            holder.due = None
+            if not holder.share or holder.ttl + _FORGET_AFTER_S < now:
                 del self._holders[client_id]
-        self._split = split_quota(quota, demands)
+        self._held = held
+        for client_id, due in split_quota(quota, demands).items():
+            self._holders[client_id].due = due
+        self._split_among = len(demands)
         self._split_at, self._split_quota = now, quota
-        self._split_for_s = max(_SPLIT_FOR_S, _SPLIT_FOR_EACH_S * len(demands))
+        self._split_until = now + max(_SPLIT_FOR_S, _SPLIT_FOR_EACH_S * len(demands))
 
 
 def split_quota(quota: int, demands: Mapping[str, float]) -> dict[str, int]:
@@ -202,14 +217,14 @@ def split_quota(quota: int, demands: Mapping[str, float]) -> dict[str, int]:
     """
     shares: dict[str, int] = {}
     left = quota
-    by_need = sorted(demands, key=lambda client_id: (demands[client_id], client_id))
-    for place, client_id in enumerate(by_need):
-        need = math.ceil(demands[client_id])
+    by_need = sorted(zip(demands.values(), demands, strict=True))
+    for place, (rate, client_id) in enumerate(by_need):
+        need = math.ceil(rate)
         if need > left // (len(by_need) - place):
-            return shares | _split_evenly(left, by_need[place:])
+            return shares | _split_evenly(left, [name for _, name in by_need[place:]])
         shares[client_id] = need
         left -= need
-    for client_id, more in _split_evenly(left, by_need).items():
+    for client_id, more in _split_evenly(left, demands).items():
         shares[client_id] += more
     return shares
 

@@ -96,10 +96,9 @@ class Pending:
     def __contains__(self, rule_name: str) -> bool:
         return rule_name in self._counts
 
-    def add(self, rows: Iterable[Statistics]) -> None:
-        """Add a client's counts; zeros too, for they ask to keep the rule's quota."""
-        for row in rows:
-            self._counts[row.rule_name].add(row)
+    def add(self, rule_name: str, counts: Counts | Statistics) -> None:
+        """Add what clients counted; zeros too, for they ask to keep the rule's quota."""
+        self._counts[rule_name].add(counts)
 
     def add_boost(self, row: BoostStatistics) -> bool:
         """Add a client's anomalies; False: there are too many services already."""
@@ -165,17 +164,18 @@ class Pending:
     def _take(self, name: str) -> Counts:
         """All of a rule's counts, or as much as fits; the rest stays for the next round."""
         counts = self._counts.pop(name)
+        if max(counts.requests, counts.sampled, counts.borrowed) <= COUNT_MAX:
+            return counts
         fits = Counts(
             min(counts.requests, COUNT_MAX),
             min(counts.sampled, COUNT_MAX),
             min(counts.borrowed, COUNT_MAX),
         )
-        if fits != counts:
-            self._counts[name] = Counts(
-                counts.requests - fits.requests,
-                counts.sampled - fits.sampled,
-                counts.borrowed - fits.borrowed,
-            )
+        self._counts[name] = Counts(
+            counts.requests - fits.requests,
+            counts.sampled - fits.sampled,
+            counts.borrowed - fits.borrowed,
+        )
         return fits
 
 

@@ -37,7 +37,7 @@ def trace_key(trace_id: str) -> str | None:
 
     None for what X-Ray refuses as `InvalidTraceId` anyway: no decision is made for those.
     """
-    key = trace_id if trace_id.islower() else trace_id.lower()
+    key = trace_id.lower()
     if len(key) == _W3C_LENGTH:
         key = f"1-{key[:8]}-{key[8:]}"
     return key if len(key) == _TRACE_ID_LENGTH and key.startswith("1-") else None

@@ -20,14 +20,19 @@ _CLOCKS_APART_S = 60
 """A client's timestamp further from ours than this is not believed."""
 
 
-class Counts(Struct, gc=False):
+class Counts:
     """Requests that matched a rule, and of them those sampled and those sampled on borrowed
     reservoir.
+
+    No Struct, whose fields take twice as long to set.
     """
 
-    requests: int = 0
-    sampled: int = 0
-    borrowed: int = 0
+    __slots__ = ("borrowed", "requests", "sampled")
+
+    def __init__(self, requests: int = 0, sampled: int = 0, borrowed: int = 0) -> None:
+        self.requests = requests
+        self.sampled = sampled
+        self.borrowed = borrowed
 
     def add(self, more: Counts | Statistics) -> None:
         """Count more of each."""
