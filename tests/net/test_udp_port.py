@@ -255,7 +255,7 @@ def test_a_flood_is_read_slowly_where_there_is_no_room_for_it(runner: asyncio.Ru
         await scene.until(lambda: scene.received + scene.port.drops() == scene.sent[b"n"])
         scene.largest_of_flood = 0
         scene.send(b"n", 3000)
-        scene.send(b"q", 100)
+        scene.send(b"q", 20)
         await scene.until(lambda: scene.received + scene.port.drops() == sum(scene.sent.values()))
         assert 0 < scene.largest_of_flood < 600
         scene.send(b"n", 3000)
