@@ -20,7 +20,7 @@ PURE_ROOMS = ("relay", "sampling")
 
 # Each outside library is named in few places.
 LIBRARY_PLACES = {
-    "botocore": {"net/credentials.py", "net/endpoint.py", "net/instance.py", "daemon.py",
+    "botocore": {"net/credentials.py", "net/endpoint.py", "net/instance.py", "opening.py",
                  "dev/shapes.py"},
     "opentelemetry": {"dev/otlp.py", "dev/spans.py"},
     "prometheus_client": {"metrics.py", "dev/metrics.py"},
