@@ -97,7 +97,9 @@ class Custody:
 
         `is_flood` says that its sender is one who floods.
         """
-        number = self._handover.number(document) if self._handover is not None else 0
+        number = 0
+        if self._handover is not None and not self._is_cleared:
+            number = self._handover.number(document)
         is_unfinished = False
         ids = self._order.ids
         if head is not None and (head.in_progress or (ids and head.id in ids) or self._unseen):

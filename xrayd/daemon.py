@@ -51,11 +51,16 @@ _RELOADED = {"log_level", "concurrency"}
 
 
 class Sockets(msgspec.Struct):
-    """The bound sockets the daemon is given, and since when it has them, in epoch seconds."""
+    """The bound sockets the daemon is given.
+
+    `bound_at` is since when it has them, in epoch seconds; `are_kept` says that systemd has them
+    too and keeps them open.
+    """
 
     udp: socket.socket
     tcp: socket.socket
     bound_at: float
+    are_kept: bool
 
 
 async def run(
@@ -158,7 +163,7 @@ async def run(
         each.stop()
         await each.finish(_ANSWERS_S)
     await transport.aclose()
-    log.info("Stopped: %s", relay.close())
+    log.info("Stopped: %s", relay.close(is_port_kept=sockets.are_kept))
 
 
 def _reload(

@@ -176,8 +176,15 @@ class Pipeline:
                 break
         self._decide_all()
 
-    def close(self) -> str:
-        """Close the sockets opened beside the caller's; return where every document went."""
+    def close(self, *, is_port_kept: bool) -> str:
+        """Close the sockets opened beside the caller's; return where every document went.
+
+        Where the port `is_port_kept` by somebody else, what has come since the drain waits there
+        for the next start; else it is lost, and counted.
+        """
+        if not is_port_kept:
+            self._empty_kernel()
+            self.custody.clear()
         summary = self._summarise()
         self.port.close()
         return summary

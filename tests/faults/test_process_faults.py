@@ -15,7 +15,7 @@ from fakes.documents import make_document
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd
 from fakes.verdict import Verdict
-from fakes.xray import FakeXRay
+from fakes.xray import TELEMETRY_RECORDS, FakeXRay
 from groups import own_group
 from oracle import QUICK_EXIT, Oracle, flood, table
 
@@ -115,6 +115,24 @@ def senders(process: Xrayd, payload: bytes, count: int = 2) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_what_comes_behind_the_last_telemetry_record_is_counted(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    """E-31: a sender that does not stop, and a service that takes its time with the record."""
+    process = xrayd(config=QUICK_EXIT)
+    oracle = Oracle(process, fake_xray)
+    oracle.warm_up()
+    fake_xray.scripted_path = TELEMETRY_RECORDS
+    fake_xray.answer(Verdict(hang=True))
+    process.sigterm()
+    fake_xray.wait_requests(1, TELEMETRY_RECORDS)
+    oracle.send(100)
+    assert process.wait(20) == 0
+    account = oracle.account()
+    assert account.ledger["received"] == len(oracle.sent)
+    assert account.ledger["spilled"] == account.lost == 100
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _run_daemon(line: CommandLine) -> int:
         lifecycle.run_daemon(
             daemon.run(
                 config,
-                daemon.Sockets(udp, tcp, bound_at),
+                daemon.Sockets(udp, tcp, bound_at, are_kept=socket.SOCK_DGRAM in given),
                 writer,
                 load_again=lambda: load(line.values, os.environ, line.config_path).config,
             ),

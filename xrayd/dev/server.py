@@ -129,7 +129,7 @@ async def run_dev(settings: DevSettings) -> None:
         await server.finish(_ANSWERS_S)
     await endpoint.close()
     store.close()
-    log.info("Stopped: %s", relay.close())
+    log.info("Stopped: %s", relay.close(is_port_kept=False))
 
 
 def _short(path: str) -> str:
