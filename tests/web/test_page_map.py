@@ -1,5 +1,7 @@
 """The service map as somebody sees it."""
 
+from secrets import token_hex
+
 import pytest
 from browser import DevXrayd, Page
 from samples import HOSTILE, request, segment
@@ -17,7 +19,7 @@ def chain(*names: str, failing: str = "") -> list[dict]:
     for name in names[1:]:
         caller = made[-1]
         end = caller["end_time"] - 0.01
-        call = {"id": f"{len(made):x}{root['id'][1:]}", "name": name, "namespace": "remote",
+        call = {"id": token_hex(8), "name": name, "namespace": "remote",
                 "start_time": caller["start_time"] + 0.01, "end_time": end}  # fmt: skip
         caller["subsegments"] = [*caller.get("subsegments", []), call]
         status = request("/", 500 if name == failing else 200)
