@@ -40,8 +40,8 @@ from xrayd.sampling.report import (
 )
 from xrayd.sampling.rule import AnswerError, SamplingRule, SamplingRuleRecord
 from xrayd.sampling.rulebook import RuleBook
-from xrayd.sampling.rulestate import INTERVAL_S, RuleState, RuleStatistics
-from xrayd.sampling.shares import ClientShare
+from xrayd.sampling.rulestate import RuleState, RuleStatistics
+from xrayd.sampling.shares import INTERVAL_S, ClientShare
 from xrayd.sampling.upstream import Grant, Pending, RoundCall, is_retriable, read_targets
 from xrayd.sampling.windows import Summary, Windows
 

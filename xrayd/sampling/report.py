@@ -101,7 +101,7 @@ class SamplingBoost(Struct, frozen=True):
     boost_rate_ttl: float = field(name="BoostRateTTL")
 
 
-class Target(Struct, frozen=True, kw_only=True, gc=False):
+class Target(Struct, frozen=True, gc=False):
     """What a client is to do with one rule from now on.
 
     Quota and TTL come together or not at all: the OpenTelemetry samplers take a quota without a TTL
