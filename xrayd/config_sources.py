@@ -35,6 +35,8 @@ _MIGRATED_KEYS = {
 # No setting has a use for such a number, and arithmetic that takes bytes or seconds fails with it.
 _NUMBER_BEYOND = 10**12
 _HINTS = {"Logging.LogFormat": "; use Logging.Format"}
+# What PyYAML raises for `!!timestamp x`, `!!int ""` and the like.
+_NOT_AS_TAGGED = (AttributeError, LookupError)
 
 
 class Loaded(NamedTuple):
@@ -121,6 +123,8 @@ def read_rules_file(path: str) -> list[SamplingRuleRecord]:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML or JSON: {reason}") from error
+    except _NOT_AS_TAGGED as error:
+        raise ConfigError(f"{path}: a value is not what its YAML tag says") from error
     return read_rules(content, path, modified_at=modified_at)
 
 
@@ -178,6 +182,8 @@ def _plain(loader: Any, node: Any, place: str) -> Any:
         return loader.construct_object(node, deep=True)
     except ValueError as error:  # a date that is none, a number of thousands of digits
         raise ConfigError(f"{place}: {error}") from error
+    except _NOT_AS_TAGGED as error:
+        raise ConfigError(f"{place}: this is not what its YAML tag says") from error
 
 
 def _is_clean(text: str) -> bool:

@@ -279,6 +279,19 @@ def test_a_rules_file_is_read_again_at_sighup(xrayd: XraydFactory, tmp_path: Pat
     assert sorted(rule_names(process)) == ["Default", "other"]
 
 
+@pytest.mark.parametrize("value", ["!!timestamp x", '!!int ""', "!!bool x"])
+def test_a_value_that_is_not_what_its_tag_says_ends_no_running_xrayd(
+    xrayd: XraydFactory, tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps([make_rule("known")]))
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}})
+    path.write_text(f"- {{RuleName: {value}}}")
+    process.signal(signal.SIGHUP)
+    process.wait_for_line("not what its YAML tag says.*stay as they were")
+    assert sorted(rule_names(process)) == ["Default", "known"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
