@@ -147,6 +147,32 @@ def test_an_explanation_says_why_in_words(tmp_path: Path, rules_file: str) -> No
     assert "tenants: Attributes.tenant a* does not match a request without one" in output
 
 
+def test_a_rule_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    steering = make_rule("a\x1b[2J\nb", Priority=5, Host="\x1b]0;h\x07", URLPath="/\u202e*")
+    path.write_text(json.dumps([steering, make_rule("請求規則", Priority=6, Host="h")]))
+    base = ("sampling", "--rules-file", str(path))
+    code, table = run(tmp_path, *base, "rules")
+    assert code == 0
+    assert len(table.splitlines()) == 5
+    steered, wide, default = table.splitlines()[2:]
+    assert r" a\x1b[2J\nb  " in steered
+    assert r"host=\x1b]0;h\x07 path=/\u202e*" in steered
+    rate_at = steered.index("  0.05")
+    assert default.index("  0.05") == rate_at == wide.index("  0.05") + len("請求規則")
+    code, told = run(tmp_path, *base, "explain", "--client", "otel", "--service", "\x1b[2J")
+    assert code == 0
+    assert r"a\x1b[2J\nb: Host \x1b]0;h\x07 does not match" in told
+    assert len(told.splitlines()) == 4
+
+
+def test_a_host_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "-t", "a..b:2000", "sampling", "rules")
+    assert code == 1
+    assert output.startswith("xrayd: no xrayd answers (")
+    assert len(output.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

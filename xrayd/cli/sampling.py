@@ -13,6 +13,7 @@ import msgspec
 
 from xrayd.cli.flags import CommandLine
 from xrayd.cli.healthcheck import listen_address
+from xrayd.cli.terminal import cells, fit, tame
 from xrayd.config_sources import load, read_rules_file
 from xrayd.errors import ConfigError
 from xrayd.logs import printable
@@ -28,6 +29,7 @@ from xrayd.sampling.rulestate import RuleStatistics
 from xrayd.sampling.view import View, decode_view, view_of
 
 _SECONDS = 5.0
+_LONGEST = 2_000  # of a line; six patterns and what they failed to match fit
 _NO_CLIENT_ID = "0" * 24
 _FAMILIES = {
     "sdk": "X-Ray SDKs",
@@ -70,13 +72,13 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
          "SAMPLED", "BORROWED", "MATCHES"),
         *(_row(each.state, _conditions(each.rule.matchers)) for each in view.rules),
     ]  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    widths = [max(cells(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        cells = [
-            cell.ljust(width) if column == 1 else cell.rjust(width)
+        shown = [
+            fit(cell, width) if column == 1 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        click.echo("  ".join([*shown, row[-1]]).rstrip())
 
 
 @sampling_command.command("explain")
@@ -153,7 +155,7 @@ def _find_view(line: CommandLine, rules_file: str | None) -> View:
         return _view_of_file(rules_file)
     try:
         return _ask(*listen_address(line, os.environ))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter from a host name that is none
         configured = load(line.values, os.environ, line.config_path).config.sampling_rules_file
         if configured:
             return _view_of_file(configured)
@@ -167,6 +169,7 @@ def _ask(host: str, port: int) -> View:
 
     Raises:
         OSError: nobody listens there.
+        UnicodeError: its name cannot be one.
         ConfigError: it is no xrayd, or has nothing to say.
     """
     connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
@@ -204,7 +207,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _row(state: RuleStatistics, conditions: str) -> tuple[str, ...]:
     return (
         str(state.priority),
-        state.rule_name,
+        tame(state.rule_name),
         f"{state.fixed_rate:g}",
         str(state.reservoir_size),
         "-" if state.quota is None else str(state.quota),
@@ -213,7 +216,7 @@ def _row(state: RuleStatistics, conditions: str) -> tuple[str, ...]:
         str(state.requests),
         str(state.sampled),
         str(state.borrowed),
-        conditions,
+        tame(conditions, _LONGEST),
     )
 
 
@@ -241,9 +244,10 @@ def _print_explanation(
     if decider is None:
         click.echo(f"{family}: no rule")
     else:
-        click.echo(f"{family}: {decider} ({_in_force(states[decider])})")
+        click.echo(f"{family}: {tame(decider)} ({_in_force(states[decider])})")
     for each in rules:
-        click.echo(f"  {each.rule.priority:>5}  {each.rule.rule_name}: {_verdict(each)}")
+        line = f"  {each.rule.priority:>5}  {each.rule.rule_name}: {_verdict(each)}"
+        click.echo(tame(line, _LONGEST))
 
 
 def _verdict(each: RuleExplanation) -> str:
