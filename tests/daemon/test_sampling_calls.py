@@ -329,6 +329,15 @@ def test_forwarded_calls_are_each_a_call_of_aws(xrayd: XraydFactory, fake_xray: 
     assert process.get("/sampling").status == 404
 
 
+def outer_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent; it only names an address of ours
+        except OSError:
+            pytest.skip("this machine has no address beside loopback")
+        return str(probe.getsockname()[0])
+
+
 def test_the_state_of_sampling_is_shown_to_loopback_only(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
@@ -337,12 +346,18 @@ def test_the_state_of_sampling_is_shown_to_loopback_only(
     view = json.loads(process.get("/sampling").body)
     assert [each["rule"]["RuleName"] for each in view["rules"]] == ["a", "Default"]
     assert process.request("GET", "/sampling", b"", {"Origin": "null"}).status == 403
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent; it only names an address of ours
-        except OSError:
-            pytest.skip("this machine has no address beside loopback")
-        address = probe.getsockname()[0]
+    address = outer_address()
     with socket.create_connection((address, process.port), timeout=10) as sock:
         sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+def test_the_state_of_sampling_is_shown_to_callers_from_the_one_address_listened_on(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a", FixedRate=0.25))
+    address = outer_address()
+    process = xrayd("-t", f"{address}:{{port}}", ready=": region us-east-1")
+    with socket.create_connection((address, process.port), timeout=10) as sock:
+        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
