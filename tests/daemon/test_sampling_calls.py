@@ -279,6 +279,35 @@ def test_a_rules_file_is_read_again_at_sighup(xrayd: XraydFactory, tmp_path: Pat
     assert sorted(rule_names(process)) == ["Default", "other"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rules.yaml", "version: 2\nrules: [{}]\nrules: []\n", "line 3: rules stands here twice"),
+        ("rules.yaml", "- RuleName: a\n  Host: b\n  Host: c\n", "line 3: Host stands here twice"),
+        ("rules.json", '[{"Host": "b", "URLPath": "*", "Host": "c"}]', "Host stands twice"),
+    ],
+)
+def test_a_rules_file_that_says_something_twice_is_refused(
+    xrayd: XraydFactory, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}}, ready=None)
+    assert process.wait() == 1
+    assert message in process.output
+
+
+def test_a_rules_file_may_have_anchors_and_merged_keys(xrayd: XraydFactory, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "- &a {RuleName: a, Priority: 1, FixedRate: 0.5, ReservoirSize: 1}\n"
+        "- &b {<<: *a, RuleName: b}\n"
+        "- {<<: [*b, *a], RuleName: c}\n"
+    )
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}})
+    assert sorted(rule_names(process)) == ["Default", "a", "b", "c"]
+
+
 @pytest.mark.parametrize("value", ["!!timestamp x", '!!int ""', "!!bool x"])
 def test_a_value_that_is_not_what_its_tag_says_ends_no_running_xrayd(
     xrayd: XraydFactory, tmp_path: Path, value: str
