@@ -166,6 +166,19 @@ def test_a_rule_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert len(told.splitlines()) == 4
 
 
+def test_nothing_is_explained_before_the_rules_are_known(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    process = xrayd(endpoint=f"http://127.0.0.1:{free_port()}")
+    assert ask(process, "rules").startswith("0 rules, AWS's, not known yet; ")
+    for more in ((), ("--json",)):
+        code, output = run(
+            tmp_path, "-t", f"127.0.0.1:{process.port}", "sampling", "explain", *more
+        )
+        assert code == 1
+        assert output.startswith("xrayd: the sampling rules are not known yet")
+
+
 def test_a_host_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
     code, output = run(tmp_path, "-t", "a..b:2000", "sampling", "rules")
     assert code == 1

@@ -127,6 +127,8 @@ def explain_request(
         attributes=dict(_pair(each) for each in pairs),
     )
     view = find_view()
+    if not view.rules:
+        raise ConfigError("the sampling rules are not known yet: AWS has not given them")
     states = {each.state.rule_name: each.state for each in view.rules}
     found = {
         family: explain(request, [each.rule for each in view.rules], Dialect(family))
