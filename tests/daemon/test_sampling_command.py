@@ -109,6 +109,15 @@ def explained(home: Path, rules_file: str, *args: str) -> dict[str, dict]:
     return json.loads(output)
 
 
+def test_what_a_rule_matches_is_listed_with_its_attributes(tmp_path: Path, rules_file: str) -> None:
+    code, table = run(tmp_path, "sampling", "--rules-file", rules_file, "rules")
+    assert code == 0
+    checkout, tenants, default = table.splitlines()[2:]
+    assert checkout.endswith("  service=Shop* path=/pay/*")
+    assert tenants.endswith("  attributes.tenant=a*")
+    assert default.endswith("  everything")
+
+
 def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: str) -> None:
     request = ("--service", "shop", "--url", "http://h/pay/1", "--attribute", "tenant=a1")
     found = explained(tmp_path, rules_file, *request)

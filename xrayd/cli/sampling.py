@@ -25,6 +25,7 @@ from xrayd.sampling.matching import (
     explain,
     host_and_path,
 )
+from xrayd.sampling.rule import SamplingRule
 from xrayd.sampling.rulestate import RuleStatistics
 from xrayd.sampling.view import View, decode_view, view_of
 
@@ -70,7 +71,7 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
     rows = [
         ("PRIORITY", "RULE", "RATE", "RESERVOIR", "QUOTA", "HELD", "CLIENTS", "REQUESTS",
          "SAMPLED", "BORROWED", "MATCHES"),
-        *(_row(each.state, _conditions(each.rule.matchers)) for each in view.rules),
+        *(_row(each.state, _conditions(each.rule)) for each in view.rules),
     ]  # fmt: skip
     widths = [max(cells(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
@@ -222,11 +223,14 @@ def _row(state: RuleStatistics, conditions: str) -> tuple[str, ...]:
     )
 
 
-def _conditions(matchers: Sequence[str]) -> str:
+def _conditions(rule: SamplingRule) -> str:
     names = ("service", "type", "host", "method", "path", "arn")
     told = [
-        f"{name}={pattern}" for name, pattern in zip(names, matchers, strict=True) if pattern != "*"
+        f"{name}={pattern}"
+        for name, pattern in zip(names, rule.matchers, strict=True)
+        if pattern != "*"
     ]
+    told += [f"attributes.{key}={pattern}" for key, pattern in rule.attributes.items()]
     return " ".join(told) or "everything"
 
 
