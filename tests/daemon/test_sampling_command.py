@@ -138,6 +138,13 @@ def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: 
     }
 
 
+def test_a_rules_file_may_be_named_behind_the_subcommand(tmp_path: Path, rules_file: str) -> None:
+    for name in ("rules", "explain"):
+        before = run(tmp_path, "sampling", "--rules-file", rules_file, name)
+        assert before[0] == 0
+        assert run(tmp_path, "sampling", name, "--rules-file", rules_file) == before
+
+
 @pytest.mark.parametrize("name", ["rules.json", "rules.yaml"])
 def test_a_rules_file_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -40,8 +40,14 @@ _FAMILIES = {
 }
 
 
+# Taken before the subcommand's name and behind it.
+_rules_file_option = click.option(
+    "--rules-file", default=None, help="Look at this rules file; ask no running xrayd."
+)
+
+
 @click.group("sampling")
-@click.option("--rules-file", default=None, help="Look at this rules file; ask no running xrayd.")
+@_rules_file_option
 @click.pass_context
 def sampling_command(context: click.Context, rules_file: str | None) -> None:
     """Show the sampling rules, and explain which of them takes a request.
@@ -50,15 +56,18 @@ def sampling_command(context: click.Context, rules_file: str | None) -> None:
     """
     line = context.obj
     assert isinstance(line, CommandLine)
-    context.obj = lambda: _find_view(line, rules_file)
+    context.obj = lambda own: _find_view(line, own or rules_file)
 
 
 @sampling_command.command("rules")
+@_rules_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
+def list_rules(
+    find_view: Callable[[str | None], View], *, rules_file: str | None, as_json: bool
+) -> None:
     """List the rules in the order they are tried, with what is in force and has happened."""
-    view = find_view()
+    view = find_view(rules_file)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(view), indent=2))
         return
@@ -99,11 +108,13 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
     type=click.Choice(list(_FAMILIES)),
     help="Whose reading of the rules; by default sdk, otel, adot, and daemon if xrayd samples.",
 )
+@_rules_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def explain_request(
-    find_view: Callable[[], View],
+    find_view: Callable[[str | None], View],
     *,
+    rules_file: str | None,
     service: str | None,
     url: str | None,
     method: str | None,
@@ -127,7 +138,7 @@ def explain_request(
         resource_arn=resource_arn,
         attributes=dict(_pair(each) for each in pairs),
     )
-    view = find_view()
+    view = find_view(rules_file)
     if not view.rules:
         raise ConfigError("the sampling rules are not known yet: AWS has not given them")
     states = {each.state.rule_name: each.state for each in view.rules}
