@@ -138,6 +138,19 @@ def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: 
     }
 
 
+def test_a_url_gives_opentelemetry_js_a_host_without_its_port(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps([make_rule("bare", Host="shop"), make_rule("port", Host="shop:*")]))
+    found = explained(tmp_path, str(path), "--url", "http://shop:8080/pay")
+    assert {family: each["rule"] for family, each in found.items()} == {
+        "sdk": "port",
+        "otel": "bare",
+        "adot": "port",
+    }
+    header = explained(tmp_path, str(path), "--host", "shop:8080", "--client", "otel")
+    assert header["otel"]["rule"] == "port"  # taken at its word
+
+
 def test_a_rules_file_may_be_named_behind_the_subcommand(tmp_path: Path, rules_file: str) -> None:
     for name in ("rules", "explain"):
         before = run(tmp_path, "sampling", "--rules-file", rules_file, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -143,7 +144,11 @@ def explain_request(
         raise ConfigError("the sampling rules are not known yet: AWS has not given them")
     states = {each.state.rule_name: each.state for each in view.rules}
     found = {
-        family: explain(request, [each.rule for each in view.rules], Dialect(family))
+        family: explain(
+            request if host else _as_seen_by(family, request),
+            [each.rule for each in view.rules],
+            Dialect(family),
+        )
         for family in families or _asked(view)
     }
     if as_json:
@@ -152,6 +157,13 @@ def explain_request(
         return
     for family, rules in found.items():
         _print_explanation(_FAMILIES[family], rules, states)
+
+
+def _as_seen_by(family: str, request: MatchRequest) -> MatchRequest:
+    """OpenTelemetry JS reads `server.address`, which has no port; the others the Host header."""
+    if family != Dialect.OTEL or request.host is None:
+        return request
+    return msgspec.structs.replace(request, host=re.sub(r":\d*$", "", request.host))
 
 
 def _asked(view: View) -> list[str]:
