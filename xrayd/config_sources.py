@@ -35,6 +35,8 @@ _MIGRATED_KEYS = {
 # No setting has a use for such a number, and arithmetic that takes bytes or seconds fails with it.
 _NUMBER_BEYOND = 10**12
 _HINTS = {"Logging.LogFormat": "; use Logging.Format"}
+# What PyYAML raises for `!!timestamp x`, `!!int ""` and the like.
+_NOT_AS_TAGGED = (AttributeError, LookupError)
 
 
 class Loaded(NamedTuple):
@@ -115,13 +117,57 @@ def read_rules_file(path: str) -> list[SamplingRuleRecord]:
         with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a BOM
             text = file.read()
             modified_at = os.fstat(file.fileno()).st_mtime
-        content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+        if path.endswith(".json"):
+            content = json.loads(text, object_pairs_hook=_each_once)
+        else:
+            content = _load_yaml_once(text, yaml)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML or JSON: {reason}") from error
+    except _NOT_AS_TAGGED as error:
+        raise ConfigError(f"{path}: a value is not what its YAML tag says") from error
     return read_rules(content, path, modified_at=modified_at)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose readers would take the last of two values without a word."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twin} stands twice in one object; keep one of them")
+    return fields
+
+
+def _load_yaml_once(text: str, yaml: Any) -> Any:
+    """What a YAML document says, where no mapping in it has a key twice."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        nodes, seen = [root], set()
+        while nodes:
+            node = nodes.pop()
+            if id(node) in seen or isinstance(node, yaml.ScalarNode):
+                continue  # seen: an alias may even stand within what it names
+            seen.add(id(node))
+            if isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+                continue
+            keys: set[str] = set()
+            for key, value in node.value:
+                nodes.append(value)
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        line = key.start_mark.line + 1
+                        raise ValueError(f"line {line}: {key.value} stands here twice; keep one")
+                    keys.add(key.value)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def _read_file(path: str) -> Iterable[tuple[str, Any, int]]:
@@ -178,6 +224,8 @@ def _plain(loader: Any, node: Any, place: str) -> Any:
         return loader.construct_object(node, deep=True)
     except ValueError as error:  # a date that is none, a number of thousands of digits
         raise ConfigError(f"{place}: {error}") from error
+    except _NOT_AS_TAGGED as error:
+        raise ConfigError(f"{place}: this is not what its YAML tag says") from error
 
 
 def _is_clean(text: str) -> bool:

@@ -130,6 +130,7 @@ async def run(
         wait_ready=keeper.wait,
         paths=operation_paths(config.proxy_operations),
         allowed_hosts=config.proxy_hosts,
+        bound_host=sockets.tcp.getsockname()[0],
     )
     server = _serve(sockets.tcp, Routes(proxy.screen, proxy.handle))
     reporter = TelemetryReporter(

@@ -210,6 +210,24 @@ def test_a_document_with_a_nan_shares_the_fate_of_its_trace(
     assert end(process)["sampled_out"] == 5
 
 
+def test_a_document_that_is_no_utf_8_shares_the_fate_of_its_trace(
+    xrayd: XraydFactory, fake_xray: FakeXRay, rules_file: str
+) -> None:
+    process = xrayd(config=sampling("all", rules_file))
+
+    def odd(documents: list[str]) -> list[bytes]:
+        root = documents[4].encode().replace(b"http://a.shop/x", b"http://a.shop/\xe9")
+        part = documents[2].encode().replace(b'"name": "b"', b'"name": "b\xe9"')
+        indented = b"\n " + documents[1][:-1].encode() + b',"metadata":{"a":{"b":NaN}}}'
+        return [documents[0].encode(), indented, part, documents[3].encode(), root]
+
+    kept, dropped = odd(documents_of(new_trace(), "keep")), odd(documents_of(new_trace()))
+    process.send_document(*dropped, *kept)
+    arrived = fake_xray.wait_documents(5)
+    assert sorted(arrived) == sorted(document.decode("utf-8", "replace") for document in kept)
+    assert end(process)["sampled_out"] == 5
+
+
 def test_posted_documents_are_sampled_too(
     xrayd: XraydFactory, fake_xray: FakeXRay, rules_file: str
 ) -> None:

@@ -280,6 +280,48 @@ def test_a_rules_file_is_read_again_at_sighup(xrayd: XraydFactory, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rules.yaml", "version: 2\nrules: [{}]\nrules: []\n", "line 3: rules stands here twice"),
+        ("rules.yaml", "- RuleName: a\n  Host: b\n  Host: c\n", "line 3: Host stands here twice"),
+        ("rules.json", '[{"Host": "b", "URLPath": "*", "Host": "c"}]', "Host stands twice"),
+    ],
+)
+def test_a_rules_file_that_says_something_twice_is_refused(
+    xrayd: XraydFactory, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}}, ready=None)
+    assert process.wait() == 1
+    assert message in process.output
+
+
+def test_a_rules_file_may_have_anchors_and_merged_keys(xrayd: XraydFactory, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        "- &a {RuleName: a, Priority: 1, FixedRate: 0.5, ReservoirSize: 1}\n"
+        "- &b {<<: *a, RuleName: b}\n"
+        "- {<<: [*b, *a], RuleName: c}\n"
+    )
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}})
+    assert sorted(rule_names(process)) == ["Default", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("value", ["!!timestamp x", '!!int ""', "!!bool x"])
+def test_a_value_that_is_not_what_its_tag_says_ends_no_running_xrayd(
+    xrayd: XraydFactory, tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps([make_rule("known")]))
+    process = xrayd(config={"Sampling": {"RulesFile": str(path)}})
+    path.write_text(f"- {{RuleName: {value}}}")
+    process.signal(signal.SIGHUP)
+    process.wait_for_line("not what its YAML tag says.*stay as they were")
+    assert sorted(rule_names(process)) == ["Default", "known"]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"version": 3}', "version: 3 is not known; write 1 or 2"),
@@ -316,6 +358,15 @@ def test_forwarded_calls_are_each_a_call_of_aws(xrayd: XraydFactory, fake_xray: 
     assert process.get("/sampling").status == 404
 
 
+def outer_address() -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent; it only names an address of ours
+        except OSError:
+            pytest.skip("this machine has no address beside loopback")
+        return str(probe.getsockname()[0])
+
+
 def test_the_state_of_sampling_is_shown_to_loopback_only(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
@@ -324,12 +375,18 @@ def test_the_state_of_sampling_is_shown_to_loopback_only(
     view = json.loads(process.get("/sampling").body)
     assert [each["rule"]["RuleName"] for each in view["rules"]] == ["a", "Default"]
     assert process.request("GET", "/sampling", b"", {"Origin": "null"}).status == 403
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent; it only names an address of ours
-        except OSError:
-            pytest.skip("this machine has no address beside loopback")
-        address = probe.getsockname()[0]
+    address = outer_address()
     with socket.create_connection((address, process.port), timeout=10) as sock:
         sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+def test_the_state_of_sampling_is_shown_to_callers_from_the_one_address_listened_on(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a", FixedRate=0.25))
+    address = outer_address()
+    process = xrayd("-t", f"{address}:{{port}}", ready=": region us-east-1")
+    with socket.create_connection((address, process.port), timeout=10) as sock:
+        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")

@@ -109,6 +109,15 @@ def explained(home: Path, rules_file: str, *args: str) -> dict[str, dict]:
     return json.loads(output)
 
 
+def test_what_a_rule_matches_is_listed_with_its_attributes(tmp_path: Path, rules_file: str) -> None:
+    code, table = run(tmp_path, "sampling", "--rules-file", rules_file, "rules")
+    assert code == 0
+    checkout, tenants, default = table.splitlines()[2:]
+    assert checkout.endswith("  service=Shop* path=/pay/*")
+    assert tenants.endswith("  attributes.tenant=a*")
+    assert default.endswith("  everything")
+
+
 def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: str) -> None:
     request = ("--service", "shop", "--url", "http://h/pay/1", "--attribute", "tenant=a1")
     found = explained(tmp_path, rules_file, *request)
@@ -129,6 +138,26 @@ def test_each_family_reads_the_rules_in_its_own_way(tmp_path: Path, rules_file: 
     }
 
 
+def test_a_url_gives_opentelemetry_js_a_host_without_its_port(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(json.dumps([make_rule("bare", Host="shop"), make_rule("port", Host="shop:*")]))
+    found = explained(tmp_path, str(path), "--url", "http://shop:8080/pay")
+    assert {family: each["rule"] for family, each in found.items()} == {
+        "sdk": "port",
+        "otel": "bare",
+        "adot": "port",
+    }
+    header = explained(tmp_path, str(path), "--host", "shop:8080", "--client", "otel")
+    assert header["otel"]["rule"] == "port"  # taken at its word
+
+
+def test_a_rules_file_may_be_named_behind_the_subcommand(tmp_path: Path, rules_file: str) -> None:
+    for name in ("rules", "explain"):
+        before = run(tmp_path, "sampling", "--rules-file", rules_file, name)
+        assert before[0] == 0
+        assert run(tmp_path, "sampling", name, "--rules-file", rules_file) == before
+
+
 @pytest.mark.parametrize("name", ["rules.json", "rules.yaml"])
 def test_a_rules_file_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -145,6 +174,45 @@ def test_an_explanation_says_why_in_words(tmp_path: Path, rules_file: str) -> No
     assert output.splitlines()[0].startswith("OpenTelemetry JS: Default (")
     assert "Checkout: URLPath /pay/* does not match /other" in output
     assert "tenants: Attributes.tenant a* does not match a request without one" in output
+
+
+def test_a_rule_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    steering = make_rule("a\x1b[2J\nb", Priority=5, Host="\x1b]0;h\x07", URLPath="/\u202e*")
+    path.write_text(json.dumps([steering, make_rule("請求規則", Priority=6, Host="h")]))
+    base = ("sampling", "--rules-file", str(path))
+    code, table = run(tmp_path, *base, "rules")
+    assert code == 0
+    assert len(table.splitlines()) == 5
+    steered, wide, default = table.splitlines()[2:]
+    assert r" a\x1b[2J\nb  " in steered
+    assert r"host=\x1b]0;h\x07 path=/\u202e*" in steered
+    rate_at = steered.index("  0.05")
+    assert default.index("  0.05") == rate_at == wide.index("  0.05") + len("請求規則")
+    code, told = run(tmp_path, *base, "explain", "--client", "otel", "--service", "\x1b[2J")
+    assert code == 0
+    assert r"a\x1b[2J\nb: Host \x1b]0;h\x07 does not match" in told
+    assert len(told.splitlines()) == 4
+
+
+def test_nothing_is_explained_before_the_rules_are_known(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    process = xrayd(endpoint=f"http://127.0.0.1:{free_port()}")
+    assert ask(process, "rules").startswith("0 rules, AWS's, not known yet; ")
+    for more in ((), ("--json",)):
+        code, output = run(
+            tmp_path, "-t", f"127.0.0.1:{process.port}", "sampling", "explain", *more
+        )
+        assert code == 1
+        assert output.startswith("xrayd: the sampling rules are not known yet")
+
+
+def test_a_host_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
+    code, output = run(tmp_path, "-t", "a..b:2000", "sampling", "rules")
+    assert code == 1
+    assert output.startswith("xrayd: no xrayd answers (")
+    assert len(output.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ import msgspec
 
 from xrayd.cli.flags import CommandLine
 from xrayd.cli.healthcheck import listen_address
+from xrayd.cli.terminal import cells, fit, tame
 from xrayd.config_sources import load, read_rules_file
 from xrayd.errors import ConfigError
 from xrayd.logs import printable
@@ -24,10 +26,12 @@ from xrayd.sampling.matching import (
     explain,
     host_and_path,
 )
+from xrayd.sampling.rule import SamplingRule
 from xrayd.sampling.rulestate import RuleStatistics
 from xrayd.sampling.view import View, decode_view, view_of
 
 _SECONDS = 5.0
+_LONGEST = 2_000  # of a line; six patterns and what they failed to match fit
 _NO_CLIENT_ID = "0" * 24
 _FAMILIES = {
     "sdk": "X-Ray SDKs",
@@ -37,8 +41,14 @@ _FAMILIES = {
 }
 
 
+# Taken before the subcommand's name and behind it.
+_rules_file_option = click.option(
+    "--rules-file", default=None, help="Look at this rules file; ask no running xrayd."
+)
+
+
 @click.group("sampling")
-@click.option("--rules-file", default=None, help="Look at this rules file; ask no running xrayd.")
+@_rules_file_option
 @click.pass_context
 def sampling_command(context: click.Context, rules_file: str | None) -> None:
     """Show the sampling rules, and explain which of them takes a request.
@@ -47,15 +57,18 @@ def sampling_command(context: click.Context, rules_file: str | None) -> None:
     """
     line = context.obj
     assert isinstance(line, CommandLine)
-    context.obj = lambda: _find_view(line, rules_file)
+    context.obj = lambda own: _find_view(line, own or rules_file)
 
 
 @sampling_command.command("rules")
+@_rules_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
+def list_rules(
+    find_view: Callable[[str | None], View], *, rules_file: str | None, as_json: bool
+) -> None:
     """List the rules in the order they are tried, with what is in force and has happened."""
-    view = find_view()
+    view = find_view(rules_file)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(view), indent=2))
         return
@@ -68,15 +81,15 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
     rows = [
         ("PRIORITY", "RULE", "RATE", "RESERVOIR", "QUOTA", "HELD", "CLIENTS", "REQUESTS",
          "SAMPLED", "BORROWED", "MATCHES"),
-        *(_row(each.state, _conditions(each.rule.matchers)) for each in view.rules),
+        *(_row(each.state, _conditions(each.rule)) for each in view.rules),
     ]  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    widths = [max(cells(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        cells = [
-            cell.ljust(width) if column == 1 else cell.rjust(width)
+        shown = [
+            fit(cell, width) if column == 1 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        click.echo("  ".join([*shown, row[-1]]).rstrip())
 
 
 @sampling_command.command("explain")
@@ -96,11 +109,13 @@ def list_rules(find_view: Callable[[], View], *, as_json: bool) -> None:
     type=click.Choice(list(_FAMILIES)),
     help="Whose reading of the rules; by default sdk, otel, adot, and daemon if xrayd samples.",
 )
+@_rules_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def explain_request(
-    find_view: Callable[[], View],
+    find_view: Callable[[str | None], View],
     *,
+    rules_file: str | None,
     service: str | None,
     url: str | None,
     method: str | None,
@@ -124,10 +139,16 @@ def explain_request(
         resource_arn=resource_arn,
         attributes=dict(_pair(each) for each in pairs),
     )
-    view = find_view()
+    view = find_view(rules_file)
+    if not view.rules:
+        raise ConfigError("the sampling rules are not known yet: AWS has not given them")
     states = {each.state.rule_name: each.state for each in view.rules}
     found = {
-        family: explain(request, [each.rule for each in view.rules], Dialect(family))
+        family: explain(
+            request if host else _as_seen_by(family, request),
+            [each.rule for each in view.rules],
+            Dialect(family),
+        )
         for family in families or _asked(view)
     }
     if as_json:
@@ -136,6 +157,13 @@ def explain_request(
         return
     for family, rules in found.items():
         _print_explanation(_FAMILIES[family], rules, states)
+
+
+def _as_seen_by(family: str, request: MatchRequest) -> MatchRequest:
+    """OpenTelemetry JS reads `server.address`, which has no port; the others the Host header."""
+    if family != Dialect.OTEL or request.host is None:
+        return request
+    return msgspec.structs.replace(request, host=re.sub(r":\d*$", "", request.host))
 
 
 def _asked(view: View) -> list[str]:
@@ -153,7 +181,7 @@ def _find_view(line: CommandLine, rules_file: str | None) -> View:
         return _view_of_file(rules_file)
     try:
         return _ask(*listen_address(line, os.environ))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter from a host name that is none
         configured = load(line.values, os.environ, line.config_path).config.sampling_rules_file
         if configured:
             return _view_of_file(configured)
@@ -167,6 +195,7 @@ def _ask(host: str, port: int) -> View:
 
     Raises:
         OSError: nobody listens there.
+        UnicodeError: its name cannot be one.
         ConfigError: it is no xrayd, or has nothing to say.
     """
     connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
@@ -204,7 +233,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _row(state: RuleStatistics, conditions: str) -> tuple[str, ...]:
     return (
         str(state.priority),
-        state.rule_name,
+        tame(state.rule_name),
         f"{state.fixed_rate:g}",
         str(state.reservoir_size),
         "-" if state.quota is None else str(state.quota),
@@ -213,15 +242,18 @@ def _row(state: RuleStatistics, conditions: str) -> tuple[str, ...]:
         str(state.requests),
         str(state.sampled),
         str(state.borrowed),
-        conditions,
+        tame(conditions, _LONGEST),
     )
 
 
-def _conditions(matchers: Sequence[str]) -> str:
+def _conditions(rule: SamplingRule) -> str:
     names = ("service", "type", "host", "method", "path", "arn")
     told = [
-        f"{name}={pattern}" for name, pattern in zip(names, matchers, strict=True) if pattern != "*"
+        f"{name}={pattern}"
+        for name, pattern in zip(names, rule.matchers, strict=True)
+        if pattern != "*"
     ]
+    told += [f"attributes.{key}={pattern}" for key, pattern in rule.attributes.items()]
     return " ".join(told) or "everything"
 
 
@@ -241,9 +273,10 @@ def _print_explanation(
     if decider is None:
         click.echo(f"{family}: no rule")
     else:
-        click.echo(f"{family}: {decider} ({_in_force(states[decider])})")
+        click.echo(f"{family}: {tame(decider)} ({_in_force(states[decider])})")
     for each in rules:
-        click.echo(f"  {each.rule.priority:>5}  {each.rule.rule_name}: {_verdict(each)}")
+        line = f"  {each.rule.priority:>5}  {each.rule.rule_name}: {_verdict(each)}"
+        click.echo(tame(line, _LONGEST))
 
 
 def _verdict(each: RuleExplanation) -> str:

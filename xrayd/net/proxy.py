@@ -48,6 +48,7 @@ class Proxy:
         wait_ready: waits until there are credentials and a region to sign with.
         paths: operations' paths to forward beside the sampling ones.
         allowed_hosts: more Host names for callers on loopback.
+        bound_host: the IP address listened on; only this machine can call from it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Proxy:
         wait_ready: Callable[[], Awaitable[object]],
         paths: Iterable[str] = (),
         allowed_hosts: Iterable[str] = (),
+        bound_host: str = "",
     ) -> None:
         self._client = client
         self._desk = desk
@@ -70,6 +72,7 @@ class Proxy:
         self._wait_ready = wait_ready
         self._forwarded = frozenset([*_SAMPLING_PATHS, *paths])
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._bound_host = bound_host
         self._limits = dict.fromkeys((("POST", path) for path in self._forwarded), _BODY_MAX)
         self._limits["POST", "/TraceSegments"] = _SEGMENTS_BODY_MAX
         self._limits["POST", "/TelemetryRecords"] = _BODY_MAX
@@ -80,8 +83,10 @@ class Proxy:
 
     def screen(self, request: Request) -> Response | int:
         """Refuse a request by its head, or say how large its body may be."""
-        if request.target == "/sampling" and not is_loopback(request.peer):
-            return text_response(403, "only callers on loopback are told")
+        if request.target == "/sampling" and not (
+            is_loopback(request.peer) or request.peer == self._bound_host
+        ):
+            return text_response(403, "only callers on this machine are told")
         return gate.screen(request, self._limits, self._allowed_hosts)
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:

@@ -71,17 +71,17 @@ _decode = msgspec.json.Decoder(FullHead).decode
 def read_full_head(document: bytes) -> FullHead | None:
     """Decode the fields, or None where the document cannot be read.
 
-    A document with a field of another type, or with a NaN in it, is read by a slower way: it
-    belongs to its trace all the same.
+    A document with a field of another type, with a NaN in it, or with bytes that are no UTF-8, is
+    read by a slower way: it belongs to its trace all the same.
     """
     try:
         return _decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    if not document.startswith(b"{"):
+    if not document.lstrip().startswith(b"{"):
         return None
     try:
-        fields = json.loads(document)
+        fields = json.loads(document.decode("utf-8", "replace"))  # so it is sent, too
     except (ValueError, RecursionError):
         return None
     request = _object(_object(fields, "http"), "request")
