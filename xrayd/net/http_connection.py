@@ -106,7 +106,8 @@ class Connection(asyncio.Protocol):
         known: KnownHeads,
         peer: str,
     ) -> None:
-        self._routes = routes
+        self._screen = routes.screen
+        self._handle = routes.handle
         self._group = group
         self._answers = answers
         self._room = room
@@ -126,20 +127,23 @@ class Connection(asyncio.Protocol):
         self.since = self._loop.time()
         self.deadline = self.since + _HEAD_S
         self._begin()
+        self._begin_to_parse()
 
     def _begin(self) -> None:
-        self._target = b""
-        self._headers: list[tuple[str, str]] = []
         self._request: Request | None = None
-        self._body = bytearray()
-        self._body_max = 0
-        self._headers_size = 0
         # Bytes since the last that were of a body: of a head, a trailer, a chunk's extension.
         self._frame_size = 0
         self._is_complete = False
         self._has_excess = False
-        self._keeps_alive = False
         self._refusal: Response | None = None
+
+    def _begin_to_parse(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[str, str]] = []
+        self._headers_size = 0
+        self._body = bytearray()
+        self._body_max = 0
+        self._keeps_alive = False
 
     def _has_request(self) -> bool:
         """Whether a whole request was read; the parser's callbacks say so while it is fed."""
@@ -154,6 +158,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once."""
         self._group.discard(self)
         self._is_closed = True
+        self.is_idle = False
         self._empty_body()
         if self._transport is not None:
             self._transport.abort()
@@ -187,19 +192,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what is behind a request."""
-        if self._is_closed:
-            return
-        if self._is_leaving:
-            self._left_over += len(data)
-            if self._left_over > _LEAVE_BYTES_MAX:
-                self.close()
-        elif self._has_request():
-            self._has_excess = True
-        else:
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
-        head = end = body = b""
         if self.is_idle:
             self.is_idle = False
             head, end, body = data.partition(_HEAD_END)
@@ -209,6 +201,20 @@ class Connection(asyncio.Protocol):
                 self._respond(request)
                 return
             self.deadline = self._loop.time() + _HEAD_S
+            self._read(data, head if end else None, len(body))
+        elif self._is_leaving:
+            self._left_over += len(data)
+            if self._left_over > _LEAVE_BYTES_MAX:
+                self.close()
+        elif self._is_complete or self._is_closed:
+            self._has_excess = True
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes, head: bytes | None = None, body_size: int = 0) -> None:
+        """Parse, and answer what is whole; `head` with the size of what came behind it where this
+        is the first of a request.
+        """
         self._frame_size += len(data)
         self._parse(data)
         if self._refusal is not None:
@@ -218,7 +224,7 @@ class Connection(asyncio.Protocol):
             self._request.body = bytes(self._body)
             self._body.clear()  # its room stays taken until the answer, for the handler has it now
             # As long as what came behind the head: all of it, not chunked, nothing more.
-            if end and self._keeps_alive and len(self._request.body) == len(body):
+            if head is not None and self._keeps_alive and len(self._request.body) == body_size:
                 self._known.keep(head, self._request)
             self._respond(self._request)
         elif self._frame_size > _HEAD_BYTES_MAX:
@@ -246,7 +252,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A second request before the first was answered is not answered at all."""
-        self._has_excess = self._is_complete
+        if self._is_complete:
+            self._has_excess = True
+        else:
+            self._begin_to_parse()
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -282,7 +291,7 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("latin-1")
         target = self._target.decode("latin-1")
         self._request = Request(method, target, self._headers, b"", self._peer)
-        screened = self._routes.screen(self._request)
+        screened = self._screen(self._request)
         if isinstance(screened, Response):
             self._refusal = screened
             return
@@ -332,7 +341,7 @@ class Connection(asyncio.Protocol):
         self._request = request
         self.is_answering = True
         self.deadline = math.inf
-        answer = self._routes.handle(request)
+        answer = self._handle(request)
         if isinstance(answer, Response):
             self._send(answer)
         else:
@@ -349,7 +358,8 @@ class Connection(asyncio.Protocol):
 
     def _send(self, response: Response) -> None:
         self.is_answering = False
-        self._empty_body()
+        if self._room_taken:
+            self._empty_body()
         if self._transport is None or self._transport.is_closing():
             return
         assert self._request is not None

@@ -10,7 +10,7 @@ import sys
 from xrayd.net.http_connection import Connection, KnownHeads, Room
 from xrayd.net.http_messages import Routes
 
-_SWEEP_S = 1.0
+_SWEEP_S = 2.0
 _CONNECTIONS_MAX = 256
 # Descriptors that accepting must leave for the uplink, the spool and the log.
 _RESERVED_DESCRIPTORS = 40
@@ -113,11 +113,17 @@ class HttpServer:
             client.close()
 
     def _sweep(self) -> None:
-        """Close what has taken too long, once a second: cheaper than timers of each connection."""
+        """Close what has taken too long: cheaper than timers of each connection.
+
+        At whole seconds, when others wake the process too.
+        """
         now = self._loop.time()
         for connection in [c for c in self._connections if c.deadline <= now]:
             connection.close()
-        self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep) if self._connections else None
+        self._sweeping = None
+        if self._connections:
+            next_at = (now // _SWEEP_S + 1) * _SWEEP_S
+            self._sweeping = self._loop.call_at(next_at, self._sweep)
 
     def _close_one(self) -> bool:
         """Make room: the connection that has been idle longest, or slowest to ask, goes."""

@@ -81,6 +81,7 @@ class SamplingDesk:
         self._chance = chance
         self._applied = applied
         self._wanted = asyncio.Event()
+        self._is_wanted = False
         self._fetch: asyncio.Task[None] | None = None
         self._refusal = text_response(502, "X-Ray cannot be reached: no answer yet")
         self._is_failing = False
@@ -94,7 +95,8 @@ class SamplingDesk:
     def answer(self, path: str, body: bytes) -> Response | Awaitable[Response]:
         """Answer a client's GetSamplingRules or GetSamplingTargets call; from memory at once."""
         self._calls[path] += 1
-        self._wanted.set()
+        if not self._is_wanted:
+            self.want_rules()
         if path == TARGETS_PATH:
             try:
                 return json_response(200, self.broker.report(body, time.time()))
@@ -110,7 +112,7 @@ class SamplingDesk:
 
     async def show(self) -> Response:
         """The rules and their state, for `xrayd sampling`."""
-        self._wanted.set()
+        self.want_rules()
         await self._wait_for_rules()
         return json_response(200, encode_view(self.broker, time.time(), self._applied))
 
@@ -118,6 +120,7 @@ class SamplingDesk:
 
     def want_rules(self) -> None:
         """Begin to ask AWS, though no client has asked yet."""
+        self._is_wanted = True
         self._wanted.set()
 
     def load_rules(self, records: list[SamplingRuleRecord]) -> bool:
@@ -132,12 +135,14 @@ class SamplingDesk:
         if self._client is None:
             return
         await self._wanted.wait()
+        now = asyncio.get_running_loop().time
         while True:
             if self.broker.rules_due(time.time()):
                 await self._fetching(self._client)
             for call in self.broker.due_round(time.time()):
                 await self._report(self._client, call)
-            await asyncio.sleep(_TICK_S)
+            # At whole seconds, when others wake the process too.
+            await asyncio.sleep(_TICK_S - now() % _TICK_S)
 
     async def _wait_for_rules(self) -> None:
         """Where rules are not known yet, wait a moment for them; all who ask share one fetch."""

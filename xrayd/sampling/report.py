@@ -208,7 +208,7 @@ def read_report(body: bytes) -> Report:
     rows, boosts = wire.SamplingStatisticsDocuments, wire.SamplingBoostStatisticsDocuments
     if rows and (rows[0].timestamp or 0.0) >= _MILLISECONDS_FROM:
         return _read_liberally(_parsed(body))
-    return _report(rows, [], None if boosts is UNSET else boosts)
+    return Report(statistics=rows) if boosts is UNSET else _report(rows, [], boosts)
 
 
 def encode_answer(answer: Answer) -> bytes:
