@@ -82,6 +82,8 @@ class Sieve:
 
     def release(self) -> None:
         """Pass on, or count out, what is decided by now."""
+        if not self._held:
+            return
         for release in self._sampler.take_releases(time.time()):
             documents = self._held.pop(release.trace, [])
             self.held -= len(documents)

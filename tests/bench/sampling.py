@@ -142,8 +142,9 @@ def match(paths: int) -> float:
     matcher = Matcher(RULES, Dialect.DAEMON)
     values = []
     for each in documents(50_000, paths):
-        name, _, url, method, _ = each.traits()
-        values.append((name, None, host_and_path(url)[0], method, host_and_path(url)[1], None))
+        request = each.http.request
+        host, path = host_and_path(request.url)
+        values.append((each.name, None, host, request.method, path, None))
 
     def run() -> int:
         for each in values:

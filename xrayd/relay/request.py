@@ -53,13 +53,6 @@ class FullHead(Head, gc=False):
         xray = self.aws.xray if self.aws is not None else None
         return "" if xray is None else xray.sampling_rule_name or xray.rule_name
 
-    def traits(self) -> tuple[str, str, str, str, str]:
-        """Name, origin, URL, method and resource ARN."""
-        request = self.http.request if self.http is not None else None
-        if request is None:
-            return self.name, self.origin, "", "", self.resource_arn
-        return self.name, self.origin, request.url, request.method, self.resource_arn
-
 
 class OddHead(FullHead, gc=False):
     """The head of a document that only the slower way could read."""

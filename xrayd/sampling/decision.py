@@ -40,8 +40,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from xrayd.sampling.document import Document, OtlpDocument, Traits
-from xrayd.sampling.matching import Dialect, Matcher, host_and_path
+from xrayd.sampling.document import Document, OtlpDocument
+from xrayd.sampling.finding import RuleFinder
 from xrayd.sampling.report import Report, Statistics, Target
 from xrayd.sampling.reservoir import Draw, Reservoir
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
@@ -63,16 +63,6 @@ _TICK_MAX_S = 2.0
 
 A clock that steps forward must not end every hold and forget every verdict at once.
 """
-
-_MATCHED_MAX = 1_024
-"""Roots of different traits whose rule is remembered."""
-
-_MATCHED_LONGEST = 256
-"""Traits of more characters are matched anew every time, so that the memory stays small."""
-
-_SCHEMES = ("http://", "https://")
-_AUTHORITY_FROM = len("https://")
-"""The first slash from here on is the path's, or one behind it."""
 
 
 class Apply(StrEnum):
@@ -120,7 +110,8 @@ class _Rule:
 
     def judge(self, key: str, now: float) -> Verdict:
         """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
-        draw = self.reservoir.draw(now)
+        reservoir = self.reservoir
+        draw = _NOTHING if now == reservoir.empty_at else reservoir.draw(now)
         if draw is _NOTHING:
             if key[RANDOM_PART] < self.least:
                 return self.drop
@@ -145,7 +136,7 @@ class _Held:
         self.since = since
         self.documents = 0
         self.size_bytes = 0
-        self.root: Traits | None = None
+        self.root: Document | None = None
         self.condemned_by: _Rule | None = None
 
 
@@ -199,9 +190,7 @@ class Sampler:
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._releases: list[Release] = []
         self._rules: dict[str, _Rule] = {}
-        self._matcher = Matcher((), Dialect.DAEMON)
-        self._path_span: int | None = None
-        self._matched: dict[Traits, _Rule] = {}
+        self._finder = RuleFinder(())
         self._now = math.inf
         self._elapsed = 0.0
 
@@ -212,9 +201,7 @@ class Sampler:
             known = loaded[rule.rule_name] = self._rules.get(rule.rule_name) or _Rule(rule)
             known.follow(rule)
         self._rules = loaded
-        self._matcher = Matcher((known.rule for known in loaded.values()), Dialect.DAEMON)
-        self._path_span = self._matcher.path_span
-        self._matched = {}
+        self._finder = RuleFinder(known.rule for known in loaded.values())
 
     def take_report(self) -> Report:
         """The statistics since the last report, of rules that had any: for `Broker.exchange`."""
@@ -251,7 +238,7 @@ class Sampler:
         if now != self._now:
             self._tick(now)
         key = document.trace_id
-        verdict = self._verdicts.get(key)  # nearly every id is written as its key
+        verdict = self._verdicts.young.get(key)  # nearly every id is written as its key
         if verdict is None:
             verdict = self._decide_unknown(key, document, size_bytes, now)
         if verdict is not KEEP and verdict is not HOLD:
@@ -297,18 +284,20 @@ class Sampler:
         key = trace_key(trace_id)
         if key is None or self._is_off:
             return KEEP
-        if key != trace_id and (verdict := self._verdicts.get(key)) is not None:
-            return verdict
+        if key != trace_id or self._verdicts.old:
+            verdict = self._verdicts.get(key)
+            if verdict is not None:
+                return verdict
         if not self._rules or (self._is_undecided and document.sdk_rule()):
             return self._settle(key, KEEP)
-        held = self._held.get(key)
+        held = self._held.get(key) if self._held else None
         is_root = not document.type and not document.parent_id
         if is_root and (held is None or held.condemned_by is None):
             if document.in_progress:
                 held = held or _Held(self._elapsed)
-                held.root = document.traits()
+                held.root = document
             else:
-                rule = self._rule_of(document.traits())
+                rule = self._rule_of(document)
                 verdict = KEEP if rule is None else rule.judge(key, now)
                 if verdict is KEEP and held is None:
                     self._verdicts.put(key, KEEP)
@@ -359,33 +348,8 @@ class Sampler:
             return KEEP if rule is None else rule.judge(key, now)
         return KEEP if self._keep_rootless else self._judge_default(key, now)
 
-    def _rule_of(self, traits: Traits) -> _Rule | None:
-        """The rule that takes a root: few kinds of requests make up most of them.
-
-        Of a URL with an id in it, which is new every time, only what a rule can look at makes the
-        kind.
-        """
-        name, origin, url, method, resource_arn = traits
-        if self._path_span is not None and url.startswith(_SCHEMES):
-            path_at = url.find("/", _AUTHORITY_FROM)
-            if path_at > 0:
-                url = url[: path_at + self._path_span]
-                traits = name, origin, url, method, resource_arn
-        return self._matched.get(traits) or self._match(traits)
-
-    def _match(self, traits: Traits) -> _Rule | None:
-        """The rule that takes a root, from now on remembered."""
-        name, origin, url, method, resource_arn = traits
-        host, path = host_and_path(url)
-        found = self._matcher.find(
-            (name or None, origin or None, host, method or None, path, resource_arn or None)
-        )
-        rule = self._rules.get(DEFAULT_RULE_NAME if found is None else found.rule_name)
-        if rule is not None and len("".join(traits)) <= _MATCHED_LONGEST:
-            if len(self._matched) >= _MATCHED_MAX:
-                self._matched.clear()
-            self._matched[traits] = rule
-        return rule
+    def _rule_of(self, root: Document) -> _Rule | None:
+        return self._rules.get(self._finder.find(root))
 
     def _judge_default(self, key: str, now: float) -> Verdict:
         rule = self._rules.get(DEFAULT_RULE_NAME)

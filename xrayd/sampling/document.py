@@ -6,17 +6,31 @@ from typing import Protocol
 
 from msgspec import Struct
 
-Traits = tuple[str, str, str, str, str]
-"""What rules look at in a root segment: name, origin, `http.request.url`, `http.request.method` and
-`resource_arn`; "" for what is absent.
-"""
+
+class HttpRequest(Protocol):
+    """`http.request`; texts are "" where the document has none."""
+
+    @property
+    def url(self) -> str:
+        """As in the document."""
+
+    @property
+    def method(self) -> str:
+        """As in the document."""
+
+
+class Http(Protocol):
+    """`http`."""
+
+    @property
+    def request(self) -> HttpRequest | None:
+        """None where the document has none."""
 
 
 class Document(Protocol):
     """What a decision reads of a segment document. Texts are "" where the document has none.
 
-    It is what the relay decodes anyway: nothing is copied for a decision, and traits are asked for
-    only where a trace's root is to be matched.
+    It is what the relay decodes anyway: nothing is copied for a decision.
     """
 
     @property
@@ -28,6 +42,22 @@ class Document(Protocol):
         """The caller's segment or subsegment."""
 
     @property
+    def name(self) -> str:
+        """The service."""
+
+    @property
+    def origin(self) -> str:
+        """The service's type."""
+
+    @property
+    def resource_arn(self) -> str:
+        """The ARN of what ran."""
+
+    @property
+    def http(self) -> Http | None:
+        """None where the document has none."""
+
+    @property
     def type(self) -> str:
         """`subsegment`, or "" for a segment."""
 
@@ -37,9 +67,6 @@ class Document(Protocol):
 
     def sdk_rule(self) -> str:
         """`aws.xray.sampling_rule_name` (Python, .NET) or `aws.xray.rule_name` (Node)."""
-
-    def traits(self) -> Traits:
-        """What rules look at."""
 
 
 class OtlpDocument(Struct, frozen=True):

@@ -153,18 +153,6 @@ class Matcher:
             1 << place for place, rule in enumerate(self.rules) if rule.attributes
         )
 
-    @property
-    def path_span(self) -> int | None:
-        """How many characters of a URL path can matter; None: all, as a star has more behind it.
-
-        Of a path as long as the longest pattern, what follows can only be what the pattern's last
-        star takes; one character more tells it from a path that ends there.
-        """
-        heads = [rule.url_path.rstrip("*") for rule in self.rules]
-        if self.dialect is Dialect.OTEL or any("*" in head for head in heads):
-            return None  # OpenTelemetry's lower case may be longer than the text
-        return 1 + max(map(len, heads), default=0)
-
     def match(self, request: MatchRequest) -> SamplingRule | None:
         """The first rule that takes the request; None only where there is no default rule."""
         return self.find(request.values, request.attributes)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sampling_samples import rule
+
+from xrayd.relay.request import FullHead, Http, HttpRequest
+from xrayd.sampling.finding import RuleFinder
+from xrayd.sampling.matching import Dialect, Matcher, host_and_path
+from xrayd.sampling.rule import DEFAULT_RULE_NAME
+
+
+def root(url: str, **fields) -> FullHead:
+    return FullHead(name="shop", http=Http(HttpRequest(url, "GET")), **fields)
+
+
+def found_plainly(rules, document: FullHead) -> str:
+    host, path = host_and_path(document.http.request.url)
+    found = Matcher(rules, Dialect.DAEMON).find((document.name, None, host, "GET", path, None))
+    return DEFAULT_RULE_NAME if found is None else found.rule_name
+
+
+# Few characters, so that patterns and URLs meet often: signs that end a path, letters whose lower
+# case is of another length or of another alphabet, both cases.
+texts = st.text("/aA?#@:İK1", max_size=8)
+patterns = st.text("/aA?*Kİ1", max_size=6).map(lambda text: text or "*")
+urls = st.one_of(
+    st.builds("http://{}{}".format, st.sampled_from(["", "a", "u@a:1", "a?"]), texts),
+    st.builds("https://a/{}".format, texts),
+    st.builds("{}://a/{}".format, st.sampled_from(["", "a", "grpc", "weblogic"]), texts),
+    texts,
+)
+
+
+@given(st.lists(patterns, max_size=5), st.lists(urls, max_size=12))
+def test_a_rule_found_by_the_kind_of_a_root_is_the_rule_that_takes_it(paths, made_urls):
+    rules = [
+        rule(f"r{number}", url_path=path, priority=number + 1) for number, path in enumerate(paths)
+    ]
+    finder = RuleFinder(rules)
+    for url in [*made_urls, *made_urls]:
+        assert finder.find(root(url)) == found_plainly(rules, root(url))
+
+
+def test_what_is_absent_is_matched_as_absent():
+    rules = [rule("get", http_method="GET"), rule("arn", resource_arn="arn:*", priority=200)]
+    finder = RuleFinder(rules)
+    assert finder.find(FullHead(name="shop")) == DEFAULT_RULE_NAME
+    assert finder.find(FullHead(name="shop", resource_arn="arn:aws:1")) == "arn"
+    assert finder.find(FullHead(name="shop", http=Http())) == DEFAULT_RULE_NAME
+    assert finder.find(root("/")) == "get"
+
+
+def test_ids_in_urls_make_no_new_kinds_however_long_other_patterns_are():
+    rules = [
+        rule("short", url_path="/shop/carts/*"),
+        rule("long", url_path="/organisations/members/preferences/*", priority=200),
+    ]
+    finder = RuleFinder(rules)
+    for number in range(2_000):
+        url = f"http://shop.example.com/shop/carts/{number:032x}"
+        assert finder.find(root(url)) == "short"
+    assert len(finder._by_kind) == 1
