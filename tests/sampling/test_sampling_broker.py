@@ -110,6 +110,16 @@ def test_news_of_a_modification_makes_a_fetch_due_at_once_and_only_once():
     assert not made.rules_due(NOW + 11)
 
 
+def test_news_is_settled_by_one_fetch_also_when_the_clock_stepped_back_before_it():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 1)), NOW)
+    run_round(made, NOW, grant("a", 1), modified=NOW - 5)
+    earlier = NOW - 3600
+    assert made.rules_due(earlier)
+    made.absorb_rules(records(rule("a"), rule("b")), earlier + 1, asked_at=earlier)
+    assert not made.rules_due(earlier + 2)
+
+
 def test_a_fetch_that_began_before_the_news_does_not_settle_it():
     made = broker(rule("a"))
     made.report(body(row("a", A, 1)), NOW)

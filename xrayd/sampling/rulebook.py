@@ -70,7 +70,8 @@ class RuleBook:
             }
             self._changed_at = now
         self._modified_at = max(self._modified_at, *(record.modified_at for record in records))
-        if self._outdated_since is not None and asked_at >= self._outdated_since:
+        # News from the future was heard before the clock stepped back, and so before the fetch.
+        if self._outdated_since is not None and not asked_at < self._outdated_since <= now:
             self._outdated_since = None
         self._absorbed_at, self._failures = now, 0
         self._due_at = now + self._interval_s + jitter_s
