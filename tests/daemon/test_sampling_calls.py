@@ -13,7 +13,7 @@ import yaml
 from fakes.captures import CapturedRequest, Captures
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, free_port
-from fakes.sampling import SamplingService, make_rule, report, rule_names, statistics
+from fakes.sampling import SamplingService, make_record, make_rule, report, rule_names, statistics
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay
 from live.daemon import wait_until
@@ -50,6 +50,15 @@ def test_rules_that_do_not_come_are_502_in_time(xrayd: XraydFactory, fake_xray: 
     assert process.post(RULES).status == 502
     fake_xray.answer(None, path=RULES)  # its usual answer holds no rule at all
     assert process.post(RULES).status == 502
+
+
+def test_pages_without_end_are_a_failed_fetch(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    endless = {"SamplingRuleRecords": [make_record(make_rule("a"))], "NextToken": "again"}
+    fake_xray.answer(Verdict(body=endless), path=RULES)
+    process = xrayd()
+    answer = process.post(RULES)
+    assert answer.status == 502, answer
+    process.wait_for_line("more than 100 pages")
 
 
 def sampler_calls(captures: Captures) -> dict[str, list[CapturedRequest]]:

@@ -183,6 +183,8 @@ class SamplingDesk:
             if page.next_token is None:
                 break
             body = msgspec.json.encode({"NextToken": page.next_token})
+        else:
+            raise AnswerError(f"the GetSamplingRules answer has more than {_PAGES_MAX} pages")
         if not records:
             raise AnswerError("the GetSamplingRules answer has no rules")
         return records
