@@ -159,6 +159,32 @@ def test_an_outage_is_survived_and_every_count_arrives_once(
     wait_until(lambda: report(process, statistics("a", 1))["SamplingTargetDocuments"], "a target")
 
 
+def test_what_waits_for_its_round_is_reported_before_the_end(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    service = SamplingService(fake_xray, make_rule("a"))
+    process = xrayd()
+    rule_names(process)
+    report(process, statistics("a", 1, 7))
+    service.wait_counted("a", 7)
+    report(process, statistics("a", 1, 5))
+    process.sigterm()
+    assert process.wait() == 0
+    assert service.counted["a"] == 12
+
+
+def test_an_end_waits_a_second_at_most_for_the_last_report(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a"))
+    process = xrayd()
+    rule_names(process)
+    fake_xray.answer(Verdict(hang=True), path=TARGETS)
+    report(process, statistics("a", 1, 7))
+    process.sigterm()
+    assert process.wait(5) == 0
+
+
 def test_200_clients_cost_one_round_per_interval_and_share_the_quota(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:

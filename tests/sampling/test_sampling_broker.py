@@ -438,6 +438,17 @@ def boost_document(name: str, service: str, *counts: int) -> dict:
     return {"RuleName": name, "ServiceName": service, "Timestamp": NOW, **dict(fields)}
 
 
+def test_the_last_round_is_of_all_that_waits_whatever_is_due_or_under_way():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 3)), NOW)
+    (under_way,) = made.due_round(NOW)
+    made.report(body(row("a", A, 4), row("Default", A, 1)), NOW + 1)
+    (last,) = made.last_round(NOW + 2)
+    assert sent(under_way) == {"a": (3, 0, 0)}
+    assert sent(last) == {"a": (4, 0, 0), "Default": (1, 0, 0)}
+    assert made.last_round(NOW + 2) == []
+
+
 def test_boost_statistics_are_merged_by_rule_and_service_and_survive_a_failure():
     made = broker(rule("a"))
     for who, service, counts in ((A, "s", (1, 10, 1)), (B, "s", (2, 20, 0)), (B, "t", (3, 30, 1))):
