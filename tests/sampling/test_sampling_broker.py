@@ -84,6 +84,14 @@ def test_after_failures_the_fetch_is_repeated_ever_more_slowly_up_to_the_interva
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
+def test_fetches_that_clients_ask_for_in_vain_do_not_put_off_the_next_one():
+    made = Broker(OWN_ID)
+    for tenth in range(40):
+        made.rules_failed(NOW + tenth / 10)
+    assert not made.rules_due(NOW + 4.9)
+    assert made.rules_due(NOW + 5)
+
+
 def test_an_answer_without_any_rule_is_a_failed_fetch_for_every_account_has_a_default():
     made = broker(rule("a"))
     assert not made.absorb_rules([], NOW + 300)

@@ -78,9 +78,13 @@ class RuleBook:
         return is_changed
 
     def fail(self, now: float) -> None:
-        """A fetch failed: wait a little longer each time."""
-        self._failures += 1
-        self._failed_at = now
+        """A fetch failed: wait a little longer each time.
+
+        One more, for a client that asks before any rules are known, puts off nothing.
+        """
+        if not self._failures or self.is_due(now):
+            self._failures += 1
+            self._failed_at = now
 
     def hear_of_modification(self, modified_at: float, now: float) -> None:
         """Upstream says rules were last modified at `modified_at`: fetch if that is news."""
