@@ -351,6 +351,16 @@ def test_forwarded_calls_are_each_a_call_of_aws(xrayd: XraydFactory, fake_xray: 
     assert process.get("/sampling").status == 404
 
 
+def test_clients_that_start_together_are_all_forwarded(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.answer(Verdict(body={"SamplingRuleRecords": []}, delay_s=0.1), path=RULES)
+    process = xrayd(config={"Sampling": {"Proxy": "forward"}})
+    with ThreadPoolExecutor(len(FORTY_CLIENTS)) as pool:
+        statuses = list(pool.map(lambda _: process.post(RULES).status, FORTY_CLIENTS))
+    assert statuses == [200] * len(FORTY_CLIENTS)
+
+
 def test_the_state_of_sampling_is_shown_to_loopback_only(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
