@@ -106,6 +106,17 @@ def test_the_default_rule_is_added_where_it_is_missing():
     assert [each.rule_name for each in made.rules] == ["a", "Default"]
 
 
+def test_a_rule_that_is_on_two_pages_is_served_once_as_last_read():
+    made = broker(rule("a", priority=5), rule("b"), rule("a", priority=9))
+    served = json.loads(made.rules_answer())["SamplingRuleRecords"]
+    priorities = {
+        each["SamplingRule"]["RuleName"]: each["SamplingRule"]["Priority"] for each in served
+    }
+    assert len(served) == 3
+    assert priorities == {each.rule_name: each.priority for each in made.rules}
+    assert priorities["a"] == 9
+
+
 def test_news_of_a_modification_makes_a_fetch_due_at_once_and_only_once():
     made = broker(rule("a"))
     made.report(body(row("a", A, 1)), NOW)

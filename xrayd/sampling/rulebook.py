@@ -50,7 +50,7 @@ class RuleBook:
         """Take over fetched rules; a default rule is added where there is none.
 
         Args:
-            records: of all pages.
+            records: of all pages; of several with one name the last holds.
             now: epoch seconds.
             asked_at: when the fetch began: a modification heard of later is still to be fetched.
             jitter_s: put on top of the interval, so that hosts started together drift apart.
@@ -58,6 +58,8 @@ class RuleBook:
         Returns:
             Whether anything is different from before.
         """
+        # Rules that change between the pages of a fetch can move from one to the next.
+        records = list({record.sampling_rule.rule_name: record for record in records}.values())
         if not any(record.sampling_rule.is_default for record in records):
             records = [*records, default_record()]
         answer = encode_rules(records)
