@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 import httpx
 import msgspec
@@ -44,7 +44,7 @@ log = logging.getLogger("xrayd")
 
 # An exit must be over in ten seconds whatever happens: listening, sending, the last record.
 _EXIT_S = 9.0
-_TELEMETRY_S = 1.0
+_LAST_WORDS_S = 1.0
 _ANSWERS_S = 0.2
 # What SIGHUP changes without a restart.
 _RELOADED = {"log_level", "concurrency"}
@@ -157,14 +157,25 @@ async def run(
         systemd.notify("STOPPING=1")
         deadline = signals.arrived_at + _EXIT_S
         server.stop()
-        await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _TELEMETRY_S)
-        if config.telemetry_enabled and keeper.current is not None:
-            await reporter.finish(_TELEMETRY_S)
+        await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _LAST_WORDS_S)
+        await asyncio.gather(*_last_words(config, keeper, reporter, desk))
     for each in filter(None, (server, metrics_server)):
         each.stop()
         await each.finish(_ANSWERS_S)
     await transport.aclose()
     log.info("Stopped: %s", relay.close(is_port_kept=sockets.are_kept))
+
+
+def _last_words(
+    config: Config, keeper: IdentityKeeper, reporter: TelemetryReporter, desk: SamplingDesk | None
+) -> Iterator[Coroutine[object, object, None]]:
+    """What AWS is told beside the segments, before the end."""
+    if keeper.current is None:
+        return
+    if config.telemetry_enabled:
+        yield reporter.finish(_LAST_WORDS_S)
+    if desk is not None:
+        yield desk.finish(_LAST_WORDS_S)
 
 
 def _reload(

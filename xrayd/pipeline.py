@@ -162,6 +162,8 @@ class Pipeline:
         self._empty_kernel()
         await self.uploader.drain(sent_until - self._loop.time())
         self._empty_kernel()  # what came while that was sent is counted, and is the spool's
+        if self._sieve is not None:
+            self._sieve.exchange()
         self._is_closed = True
         self.custody.clear()
         if not await self.custody.close(_CLOSE_S):

@@ -312,6 +312,18 @@ def test_decisions_are_reported_to_aws_beside_the_clients(
     assert re.fullmatch("[0-9a-f]{24}", rows[0]["ClientID"])
 
 
+def test_what_the_daemon_decided_last_is_reported_before_the_end(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    service = SamplingService(fake_xray, *RULES[:3])
+    process = xrayd(config={"Sampling": {"Apply": "all"}})
+    wait_until(lambda: json.loads(process.get("/sampling").body)["rules"], "the rules")
+    for _ in range(7):
+        process.send_document(*documents_of(new_trace(), "keep"))
+    end(process)
+    assert service.counted["keep"] == 7
+
+
 def test_apply_needs_the_broker(xrayd: XraydFactory) -> None:
     config = {"Sampling": {"Proxy": "forward", "Apply": "all"}}
     process = xrayd(config=config, ready=None)

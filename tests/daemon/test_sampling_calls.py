@@ -13,7 +13,7 @@ import yaml
 from fakes.captures import CapturedRequest, Captures
 from fakes.factory import XraydFactory
 from fakes.process import Xrayd, free_port
-from fakes.sampling import SamplingService, make_rule, report, rule_names, statistics
+from fakes.sampling import SamplingService, make_record, make_rule, report, rule_names, statistics
 from fakes.verdict import Verdict
 from fakes.xray import FakeXRay
 from live.daemon import wait_until
@@ -50,6 +50,15 @@ def test_rules_that_do_not_come_are_502_in_time(xrayd: XraydFactory, fake_xray: 
     assert process.post(RULES).status == 502
     fake_xray.answer(None, path=RULES)  # its usual answer holds no rule at all
     assert process.post(RULES).status == 502
+
+
+def test_pages_without_end_are_a_failed_fetch(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
+    endless = {"SamplingRuleRecords": [make_record(make_rule("a"))], "NextToken": "again"}
+    fake_xray.answer(Verdict(body=endless), path=RULES)
+    process = xrayd()
+    answer = process.post(RULES)
+    assert answer.status == 502, answer
+    process.wait_for_line("more than 100 pages")
 
 
 def sampler_calls(captures: Captures) -> dict[str, list[CapturedRequest]]:
@@ -148,6 +157,32 @@ def test_an_outage_is_survived_and_every_count_arrives_once(
     service.wait_counted("a", 1)
     assert service.counted["a"] == 42
     wait_until(lambda: report(process, statistics("a", 1))["SamplingTargetDocuments"], "a target")
+
+
+def test_what_waits_for_its_round_is_reported_before_the_end(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    service = SamplingService(fake_xray, make_rule("a"))
+    process = xrayd()
+    rule_names(process)
+    report(process, statistics("a", 1, 7))
+    service.wait_counted("a", 7)
+    report(process, statistics("a", 1, 5))
+    process.sigterm()
+    assert process.wait() == 0
+    assert service.counted["a"] == 12
+
+
+def test_an_end_waits_a_second_at_most_for_the_last_report(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a"))
+    process = xrayd()
+    rule_names(process)
+    fake_xray.answer(Verdict(hang=True), path=TARGETS)
+    report(process, statistics("a", 1, 7))
+    process.sigterm()
+    assert process.wait(5) == 0
 
 
 def test_200_clients_cost_one_round_per_interval_and_share_the_quota(
@@ -356,6 +391,16 @@ def test_forwarded_calls_are_each_a_call_of_aws(xrayd: XraydFactory, fake_xray: 
     assert (service.calls(RULES), service.calls(TARGETS)) == (3, 3)
     assert service.counted["Default"] == 6
     assert process.get("/sampling").status == 404
+
+
+def test_clients_that_start_together_are_all_forwarded(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    fake_xray.answer(Verdict(body={"SamplingRuleRecords": []}, delay_s=0.1), path=RULES)
+    process = xrayd(config={"Sampling": {"Proxy": "forward"}})
+    with ThreadPoolExecutor(len(FORTY_CLIENTS)) as pool:
+        statuses = list(pool.map(lambda _: process.post(RULES).status, FORTY_CLIENTS))
+    assert statuses == [200] * len(FORTY_CLIENTS)
 
 
 def outer_address() -> str:

@@ -10,6 +10,7 @@ from fakes.factory import XraydFactory
 from fakes.process import Xrayd, clean_environment, free_port
 from fakes.sampling import SamplingService, make_rule, report, rule_names, statistics
 from fakes.server import PATIENCE_S
+from fakes.verdict import Verdict
 from fakes.xray import FakeXRay
 
 PATH_RULE = make_rule("Checkout", Priority=5, ServiceName="Shop*", URLPath="/pay/*", FixedRate=0.5)
@@ -36,6 +37,7 @@ def ask(process: Xrayd, *args: str) -> str:
 
 def test_rules_are_listed_with_what_happened(xrayd: XraydFactory, fake_xray: FakeXRay) -> None:
     SamplingService(fake_xray, PATH_RULE)
+    fake_xray.answer(Verdict(status=503), path="/SamplingTargets")  # so there is no quota
     process = xrayd()
     rule_names(process)
     report(process, statistics("Checkout", 1, 12, SampledCount=4, BorrowCount=3))

@@ -84,6 +84,14 @@ def test_after_failures_the_fetch_is_repeated_ever_more_slowly_up_to_the_interva
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
+def test_fetches_that_clients_ask_for_in_vain_do_not_put_off_the_next_one():
+    made = Broker(OWN_ID)
+    for tenth in range(40):
+        made.rules_failed(NOW + tenth / 10)
+    assert not made.rules_due(NOW + 4.9)
+    assert made.rules_due(NOW + 5)
+
+
 def test_an_answer_without_any_rule_is_a_failed_fetch_for_every_account_has_a_default():
     made = broker(rule("a"))
     assert not made.absorb_rules([], NOW + 300)
@@ -98,6 +106,17 @@ def test_the_default_rule_is_added_where_it_is_missing():
     assert [each.rule_name for each in made.rules] == ["a", "Default"]
 
 
+def test_a_rule_that_is_on_two_pages_is_served_once_as_last_read():
+    made = broker(rule("a", priority=5), rule("b"), rule("a", priority=9))
+    served = json.loads(made.rules_answer())["SamplingRuleRecords"]
+    priorities = {
+        each["SamplingRule"]["RuleName"]: each["SamplingRule"]["Priority"] for each in served
+    }
+    assert len(served) == 3
+    assert priorities == {each.rule_name: each.priority for each in made.rules}
+    assert priorities["a"] == 9
+
+
 def test_news_of_a_modification_makes_a_fetch_due_at_once_and_only_once():
     made = broker(rule("a"))
     made.report(body(row("a", A, 1)), NOW)
@@ -108,6 +127,16 @@ def test_news_of_a_modification_makes_a_fetch_due_at_once_and_only_once():
     made.report(body(row("a", A, 1)), NOW + 10)
     run_round(made, NOW + 10, grant("a", 1), modified=NOW - 5)
     assert not made.rules_due(NOW + 11)
+
+
+def test_news_is_settled_by_one_fetch_also_when_the_clock_stepped_back_before_it():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 1)), NOW)
+    run_round(made, NOW, grant("a", 1), modified=NOW - 5)
+    earlier = NOW - 3600
+    assert made.rules_due(earlier)
+    made.absorb_rules(records(rule("a"), rule("b")), earlier + 1, asked_at=earlier)
+    assert not made.rules_due(earlier + 2)
 
 
 def test_a_fetch_that_began_before_the_news_does_not_settle_it():
@@ -426,6 +455,17 @@ def test_statistics_that_come_before_the_rules_are_known_are_counted_on_trust_an
 def boost_document(name: str, service: str, *counts: int) -> dict:
     fields = zip(("AnomalyCount", "TotalCount", "SampledAnomalyCount"), counts, strict=True)
     return {"RuleName": name, "ServiceName": service, "Timestamp": NOW, **dict(fields)}
+
+
+def test_the_last_round_is_of_all_that_waits_whatever_is_due_or_under_way():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 3)), NOW)
+    (under_way,) = made.due_round(NOW)
+    made.report(body(row("a", A, 4), row("Default", A, 1)), NOW + 1)
+    (last,) = made.last_round(NOW + 2)
+    assert sent(under_way) == {"a": (3, 0, 0)}
+    assert sent(last) == {"a": (4, 0, 0), "Default": (1, 0, 0)}
+    assert made.last_round(NOW + 2) == []
 
 
 def test_boost_statistics_are_merged_by_rule_and_service_and_survive_a_failure():

@@ -161,6 +161,15 @@ def test_the_list_that_is_none_is_named():
         read_report(b'{"SamplingStatisticsDocuments": {"a": 1}}')
 
 
+@pytest.mark.parametrize(
+    "name", ["SamplingStatisticsDocuments", "SamplingBoostStatisticsDocuments"]
+)
+def test_a_list_that_would_take_long_to_refuse_one_by_one_is_refused_as_a_whole(name):
+    lists = {"SamplingStatisticsDocuments": [], name: [0] * 10_001}
+    with pytest.raises(ReportError, match=f"^{name} has more than 10000 documents"):
+        read_report(json.dumps(lists).encode())
+
+
 def test_boost_documents_are_read_and_malformed_ones_refused_alone():
     boost = {
         "RuleName": "r",

@@ -107,18 +107,27 @@ class Proxy:
         return self._forward(request)
 
     async def _forward(self, request: Request) -> Response:
-        if self._slots.locked():
-            return aws_error(503, "ServiceUnavailable", "too many sampling calls at once")
-        async with self._slots:
-            # SDKs ask as soon as they start, which may be before xrayd knows who it is.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FORWARD_S):
-                    await self._wait_ready()
-            try:
-                answer = await self._client.ask(request.target, request.body, _FORWARD_S)
-            except UpstreamError as error:
-                log.debug("%s could not be forwarded: %s", request.target, error)
-                return text_response(502, f"X-Ray cannot be reached: {error.kind}")
+        # SDKs that are started together ask together, and refused ones may wait five minutes.
+        try:
+            async with asyncio.timeout(_FORWARD_S):
+                await self._slots.acquire()
+        except TimeoutError:
+            return aws_error(503, "ServiceUnavailable", "too many forwarded calls at once")
+        try:
+            return await self._forward_now(request)
+        finally:
+            self._slots.release()
+
+    async def _forward_now(self, request: Request) -> Response:
+        # SDKs ask as soon as they start, which may be before xrayd knows who it is.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORWARD_S):
+                await self._wait_ready()
+        try:
+            answer = await self._client.ask(request.target, request.body, _FORWARD_S)
+        except UpstreamError as error:
+            log.debug("%s could not be forwarded: %s", request.target, error)
+            return text_response(502, f"X-Ray cannot be reached: {error.kind}")
         headers = [("Content-Type", "application/json")]
         if answer.error_type:
             headers.append(("x-amzn-ErrorType", answer.error_type))

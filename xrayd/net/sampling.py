@@ -144,6 +144,17 @@ class SamplingDesk:
             # At whole seconds, when others wake the process too.
             await asyncio.sleep(_TICK_S - now() % _TICK_S)
 
+    async def finish(self, seconds: float) -> None:
+        """Report what waits for its round, for at most `seconds`; nobody reports any more."""
+        if self._client is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                for call in self.broker.last_round(time.time()):
+                    await self._report(self._client, call)
+        except TimeoutError:
+            log.debug("the last sampling statistics could not be sent in time")
+
     async def _wait_for_rules(self) -> None:
         """Where rules are not known yet, wait a moment for them; all who ask share one fetch."""
         if self._client is not None and self.broker.rules_answer() is None:
@@ -188,6 +199,8 @@ class SamplingDesk:
             if page.next_token is None:
                 break
             body = msgspec.json.encode({"NextToken": page.next_token})
+        else:
+            raise AnswerError(f"the GetSamplingRules answer has more than {_PAGES_MAX} pages")
         if not records:
             raise AnswerError("the GetSamplingRules answer has no rules")
         return records

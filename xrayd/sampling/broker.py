@@ -207,15 +207,19 @@ class Broker:
         is_soon = self._round_at is not None and 0 <= now - self._round_at < INTERVAL_S
         if self.is_authority or self._under_way or is_soon:
             return []
-        for name, state in self._states.items():
-            counts = state.take_untold()
-            if counts is not None:
-                self._pending.add(name, counts)
+        self._gather()
         calls = self._pending.take(self._interval_of, now)
         if calls:
             self._under_way = list(calls)
             self._round_at = now
         return calls
+
+    def last_round(self, now: float) -> list[RoundCall]:
+        """All that AWS was not told yet, due or not, before the end: what fails is lost."""
+        if self.is_authority:
+            return []
+        self._gather()
+        return self._pending.take(lambda _: 0.0, now)
 
     def absorb_targets(self, call: RoundCall, answer: bytes, now: float) -> None:
         """Take over AWS's answer (of a 200) to a call of the round.
@@ -302,6 +306,13 @@ class Broker:
     def _own_grant(self, state: RuleState, now: float) -> Grant:
         ttl = int(now + self._quota_ttl_s)
         return Grant(state.rule.fixed_rate, state.rule.reservoir_size, ttl, INTERVAL_S, None)
+
+    def _gather(self) -> None:
+        """What clients reported of each rule since the last round, to what is pending."""
+        for name, state in self._states.items():
+            counts = state.take_untold()
+            if counts is not None:
+                self._pending.add(name, counts)
 
     def _interval_of(self, rule_name: str) -> float:
         state = self._states.get(rule_name)

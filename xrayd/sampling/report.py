@@ -20,6 +20,11 @@ from xrayd.sampling.rule import parse_object, read_number
 COUNT_MAX = 2**31 - 1
 """The model's counts are 32-bit integers."""
 
+_DOCUMENTS_MAX = 10_000
+"""In each list of a request: more than any sampler has rules, and few enough to be refused one by
+one in a moment.
+"""
+
 _NAME_LONGEST = 128
 _MILLISECONDS_FROM = 1e11
 """A timestamp above this is in milliseconds (the X-Ray SDK for Java)."""
@@ -180,7 +185,9 @@ class _WireBoost(Struct):
 
 class _ModelReport(Struct):
     SamplingStatisticsDocuments: list[Statistics]
-    SamplingBoostStatisticsDocuments: list[Any] | UnsetType = UNSET
+    SamplingBoostStatisticsDocuments: (
+        Annotated[list[Any], Meta(max_length=_DOCUMENTS_MAX)] | UnsetType
+    ) = UNSET
 
 
 _decode_model = msgspec.json.Decoder(_ModelReport).decode
@@ -196,7 +203,7 @@ def read_report(body: bytes) -> Report:
     short at its end by a Content-Length counted in UTF-16 units (X-Ray SDK for Node).
 
     Raises:
-        ReportError: not a JSON object, or its lists are no lists.
+        ReportError: not a JSON object, or its lists are no lists, or too long.
     """
     if not body.strip():
         return Report(statistics=[])
@@ -237,6 +244,8 @@ def _read_liberally(body: dict[str, Any]) -> Report:
     ):
         if not isinstance(value, list | None):
             raise ReportError(f"{name} must be a list of objects.")
+        if len(value or ()) > _DOCUMENTS_MAX:
+            raise ReportError(f"{name} has more than {_DOCUMENTS_MAX} documents.")
     statistics, unprocessed = [], []
     for raw in listed:
         try:

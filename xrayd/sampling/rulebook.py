@@ -50,7 +50,7 @@ class RuleBook:
         """Take over fetched rules; a default rule is added where there is none.
 
         Args:
-            records: of all pages.
+            records: of all pages; of several with one name the last holds.
             now: epoch seconds.
             asked_at: when the fetch began: a modification heard of later is still to be fetched.
             jitter_s: put on top of the interval, so that hosts started together drift apart.
@@ -58,6 +58,8 @@ class RuleBook:
         Returns:
             Whether anything is different from before.
         """
+        # Rules that change between the pages of a fetch can move from one to the next.
+        records = list({record.sampling_rule.rule_name: record for record in records}.values())
         if not any(record.sampling_rule.is_default for record in records):
             records = [*records, default_record()]
         answer = encode_rules(records)
@@ -70,16 +72,21 @@ class RuleBook:
             }
             self._changed_at = now
         self._modified_at = max(self._modified_at, *(record.modified_at for record in records))
-        if self._outdated_since is not None and asked_at >= self._outdated_since:
+        # News from the future was heard before the clock stepped back, and so before the fetch.
+        if self._outdated_since is not None and not asked_at < self._outdated_since <= now:
             self._outdated_since = None
         self._absorbed_at, self._failures = now, 0
         self._due_at = now + self._interval_s + jitter_s
         return is_changed
 
     def fail(self, now: float) -> None:
-        """A fetch failed: wait a little longer each time."""
-        self._failures += 1
-        self._failed_at = now
+        """A fetch failed: wait a little longer each time.
+
+        One more, for a client that asks before any rules are known, puts off nothing.
+        """
+        if not self._failures or self.is_due(now):
+            self._failures += 1
+            self._failed_at = now
 
     def hear_of_modification(self, modified_at: float, now: float) -> None:
         """Upstream says rules were last modified at `modified_at`: fetch if that is news."""
