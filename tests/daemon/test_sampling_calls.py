@@ -61,6 +61,16 @@ def test_pages_without_end_are_a_failed_fetch(xrayd: XraydFactory, fake_xray: Fa
     process.wait_for_line("more than 100 pages")
 
 
+def test_rules_that_cannot_be_read_are_left_out_and_the_log_says_so(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    no_rate = {name: value for name, value in make_rule("b").items() if name != "FixedRate"}
+    SamplingService(fake_xray, make_rule("a"), no_rate)
+    process = xrayd()
+    assert sorted(rule_names(process)) == ["Default", "a"]
+    process.wait_for_line("1 sampling rules without a usable name or rate left out")
+
+
 def sampler_calls(captures: Captures) -> dict[str, list[CapturedRequest]]:
     calls: dict[str, list[CapturedRequest]] = {}
     for request in captures.requests:

@@ -242,6 +242,16 @@ def test_help_needs_no_xrayd(tmp_path: Path) -> None:
     assert "--client" in output
 
 
+def test_a_closed_standard_output_is_no_traceback(tmp_path: Path, rules_file: str) -> None:
+    command = [sys.executable, "-m", "xrayd", "sampling", "rules", "--rules-file", rules_file]
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command],
+        cwd=tmp_path, env=clean_environment(tmp_path), stderr=subprocess.PIPE, timeout=PATIENCE_S,
+        check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, rules_file: str) -> None:
     command = [sys.executable, "-m", "xrayd", "sampling", "--rules-file", rules_file, "rules"]

@@ -211,6 +211,14 @@ def test_quota_ttl_interval_and_rate_are_awss_and_there_together():
     }
 
 
+def test_numbers_from_aws_are_told_to_clients_as_they_can_hold_them():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 50)), NOW)
+    run_round(made, NOW, {**grant("a", 10**12), "Interval": 10**12})
+    target = targets(made.report(body(row("a", A, 50)), NOW + 10))["a"]
+    assert target["ReservoirQuota"] == target["Interval"] == 2**31 - 1
+
+
 def test_a_first_answer_without_a_quota_is_passed_on_without_one():
     made = broker(rule("a"))
     made.report(body(row("a", A, 50)), NOW)

@@ -77,6 +77,7 @@ def test_records_carry_the_files_time():
         ({**LOCAL, "version": None}, "version: None is not known"),
         ({**LOCAL, "extra": 1}, "extra: not part of a rules file"),
         ({**LOCAL, "rules": {"a": 1}}, "rules: must be a list"),
+        ({**LOCAL, "rules": False}, "rules: must be a list"),
         ({**LOCAL, "rules": ["a"]}, "rules[0]: must be an object"),
         ({"version": 2, "rules": []}, "default: missing; add it with fixed_target"),
         ({**LOCAL, "default": 5}, "default: must be an object"),

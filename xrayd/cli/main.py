@@ -67,7 +67,8 @@ def _run_click(name: str, line: CommandLine) -> int:
     command = getattr(importlib.import_module(f"xrayd.cli.{name}"), f"{name}_command")
     try:
         code = command.main(line.rest[1:], f"{_program()} {name}", standalone_mode=False, obj=line)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, as by `>&-`
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code

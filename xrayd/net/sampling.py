@@ -85,6 +85,7 @@ class SamplingDesk:
         self._fetch: asyncio.Task[None] | None = None
         self._refusal = text_response(502, "X-Ray cannot be reached: no answer yet")
         self._is_failing = False
+        self._unreadable = 0
         self._calls = Counter({RULES_PATH: 0, TARGETS_PATH: 0})
         self._upstream_calls = Counter({RULES_PATH: 0, TARGETS_PATH: 0})
         self._upstream_failures = Counter({RULES_PATH: 0, TARGETS_PATH: 0})
@@ -192,10 +193,12 @@ class SamplingDesk:
             _RefusedError: an answer is no 200.
         """
         records: list[SamplingRuleRecord] = []
+        unreadable = 0
         body = b"{}"
         for _ in range(_PAGES_MAX):
             page = decode_rules(await self._ask(client, RULES_PATH, body))
             records += page.records
+            unreadable += page.unreadable
             if page.next_token is None:
                 break
             body = msgspec.json.encode({"NextToken": page.next_token})
@@ -203,6 +206,10 @@ class SamplingDesk:
             raise AnswerError(f"the GetSamplingRules answer has more than {_PAGES_MAX} pages")
         if not records:
             raise AnswerError("the GetSamplingRules answer has no rules")
+        if unreadable != self._unreadable:
+            self._unreadable = unreadable
+            if unreadable:
+                log.warning("%d sampling rules without a usable name or rate left out", unreadable)
         return records
 
     async def _ask(self, client: XRayClient, path: str, body: bytes) -> bytes:

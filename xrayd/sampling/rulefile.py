@@ -98,7 +98,8 @@ def read_rules(
 def _local_rules(content: Mapping[str, object], version: int, origin: str) -> list[SamplingRule]:
     for name in sorted(content.keys() - {"rules", "default"}):
         raise ConfigError(f"{origin}: {name}: not part of a rules file; {_FORMATS}")
-    listed = content.get("rules") or []
+    listed = content.get("rules")
+    listed = [] if listed is None else listed
     if not isinstance(listed, list):
         raise ConfigError(f"{origin}: rules: must be a list of rules")
     rules = [

@@ -256,9 +256,9 @@ def _grant(raw: Mapping[str, object]) -> Grant | None:
     interval = read_integer(raw.get("Interval"))
     return Grant(
         fixed_rate=min(max(rate, 0.0), 1.0),
-        quota=None if quota is None or ttl is None else max(quota, 0),
+        quota=None if quota is None or ttl is None else min(max(quota, 0), COUNT_MAX),
         ttl=ttl or 0,
-        interval=10 if interval is None or interval < 1 else interval,
+        interval=10 if interval is None or interval < 1 else min(interval, COUNT_MAX),
         boost=_boost(raw.get("SamplingBoost")),
     )
 
