@@ -81,7 +81,6 @@ class SamplingDesk:
         self._chance = chance
         self._applied = applied
         self._wanted = asyncio.Event()
-        self._is_wanted = False
         self._fetch: asyncio.Task[None] | None = None
         self._refusal = text_response(502, "X-Ray cannot be reached: no answer yet")
         self._is_failing = False
@@ -96,8 +95,7 @@ class SamplingDesk:
     def answer(self, path: str, body: bytes) -> Response | Awaitable[Response]:
         """Answer a client's GetSamplingRules or GetSamplingTargets call; from memory at once."""
         self._calls[path] += 1
-        if not self._is_wanted:
-            self.want_rules()
+        self._wanted.set()
         if path == TARGETS_PATH:
             try:
                 return json_response(200, self.broker.report(body, time.time()))
@@ -121,7 +119,6 @@ class SamplingDesk:
 
     def want_rules(self) -> None:
         """Begin to ask AWS, though no client has asked yet."""
-        self._is_wanted = True
         self._wanted.set()
 
     def load_rules(self, records: list[SamplingRuleRecord]) -> bool:

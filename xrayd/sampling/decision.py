@@ -110,8 +110,7 @@ class _Rule:
 
     def judge(self, key: str, now: float) -> Verdict:
         """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
-        reservoir = self.reservoir
-        draw = _NOTHING if now == reservoir.empty_at else reservoir.draw(now)
+        draw = self.reservoir.draw(now)
         if draw is _NOTHING:
             if key[RANDOM_PART] < self.least:
                 return self.drop
@@ -238,7 +237,7 @@ class Sampler:
         if now != self._now:
             self._tick(now)
         key = document.trace_id
-        verdict = self._verdicts.young.get(key)  # nearly every id is written as its key
+        verdict = self._verdicts.get(key)  # nearly every id is written as its key
         if verdict is None:
             verdict = self._decide_unknown(key, document, size_bytes, now)
         if verdict is not KEEP and verdict is not HOLD:
@@ -284,13 +283,11 @@ class Sampler:
         key = trace_key(trace_id)
         if key is None or self._is_off:
             return KEEP
-        if key != trace_id or self._verdicts.old:
-            verdict = self._verdicts.get(key)
-            if verdict is not None:
-                return verdict
+        if key != trace_id and (verdict := self._verdicts.get(key)) is not None:
+            return verdict
         if not self._rules or (self._is_undecided and document.sdk_rule()):
             return self._settle(key, KEEP)
-        held = self._held.get(key) if self._held else None
+        held = self._held.get(key)
         is_root = not document.type and not document.parent_id
         if is_root and (held is None or held.condemned_by is None):
             if document.in_progress:

@@ -63,20 +63,17 @@ class VerdictTable:
     Two generations: what is asked for moves to the young one; when that is full or has lived for a
     TTL it becomes the old one, and the old one is forgotten. So memory is bounded by `size_max`
     traces, whatever comes.
-
-    Attributes:
-        young: the verdicts of this generation; what is not in it is for `get` to find.
     """
 
     def __init__(self, size_max: int, ttl_s: float) -> None:
         self._half = max(size_max // 2, 1)
         self._ttl_s = ttl_s
-        self.young: dict[str, Verdict] = {}
-        self.old: dict[str, Verdict] = {}
+        self._young: dict[str, Verdict] = {}
+        self._old: dict[str, Verdict] = {}
         self._elapsed_s = self._turned_at = 0.0
 
     def __len__(self) -> int:
-        return len(self.young) + len(self.old)
+        return len(self._young) + len(self._old)
 
     def look_at_clock(self, elapsed_s: float) -> None:
         """Forget what is due. `elapsed_s` are seconds on a clock that never steps."""
@@ -86,19 +83,19 @@ class VerdictTable:
 
     def get(self, key: str) -> Verdict | None:
         """The verdict for a trace, by `trace_key`, if it is still known."""
-        verdict = self.young.get(key)
-        if verdict is None and self.old:
-            verdict = self.old.pop(key, None)
+        verdict = self._young.get(key)
+        if verdict is None and self._old:
+            verdict = self._old.pop(key, None)
             if verdict is not None:
                 self.put(key, verdict)
         return verdict
 
     def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
-        if len(self.young) >= self._half:
+        if len(self._young) >= self._half:
             self._turn()
-        self.young[key] = verdict
+        self._young[key] = verdict
 
     def _turn(self) -> None:
-        self.old, self.young = self.young, {}
+        self._old, self._young = self._young, {}
         self._turned_at = self._elapsed_s
