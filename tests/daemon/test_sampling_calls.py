@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,27 @@ def test_what_waits_for_its_round_is_reported_before_the_end(
     assert service.counted["a"] == 12
 
 
+def test_reports_that_wait_for_each_other_at_the_end_are_answered_and_counted(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    service = SamplingService(fake_xray, make_rule("a"))
+    process = xrayd(config={"Drain": {"QuietSeconds": 0, "ListenSeconds": 0}})
+    rule_names(process)
+    body = json.dumps({"SamplingStatisticsDocuments": [statistics("a", 1, 5)]})
+    asked = f"POST {TARGETS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
+        for client in clients:
+            client.sendall((asked + body).encode())
+        process.get("/healthz")  # what was said before that is read
+        process.sigterm()
+        for client in clients:
+            with client.makefile("rb") as answer:
+                assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert process.wait() == 0
+    assert service.counted["a"] == 15
+
+
 def test_an_end_waits_a_second_at_most_for_the_last_report(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
@@ -215,7 +237,7 @@ def test_200_clients_cost_one_round_per_interval_and_share_the_quota(
             if "ReservoirQuota" in target:
                 last[client, target["RuleName"]] = target["ReservoirQuota"]
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(200) as pool:
         for wave in range(3):
             list(pool.map(poll, range(200)))
             said += sum(client % 7 for client in range(200))

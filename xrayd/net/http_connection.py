@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable
 from http import HTTPStatus
 
 import httptools
@@ -100,7 +99,7 @@ class Connection(asyncio.Protocol):
         self,
         routes: Routes,
         group: set[Connection],
-        answers: set[asyncio.Task[None]],
+        answers: set[asyncio.Future[Response]],
         *,
         room: Room,
         known: KnownHeads,
@@ -345,16 +344,15 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Response):
             self._send(answer)
         else:
-            task = self._loop.create_task(self._send_later(answer))
-            self._answers.add(task)
-            task.add_done_callback(self._answers.discard)
+            answered = asyncio.ensure_future(answer)
+            self._answers.add(answered)
+            answered.add_done_callback(self._send_answer)
 
-    async def _send_later(self, answer: Awaitable[Response]) -> None:
-        try:
-            response = await answer
-        finally:
-            self.is_answering = False
-        self._send(response)
+    def _send_answer(self, answered: asyncio.Future[Response]) -> None:
+        self._answers.discard(answered)
+        self.is_answering = False
+        if not answered.cancelled():
+            self._send(answered.result())
 
     def _send(self, response: Response) -> None:
         self.is_answering = False

@@ -8,7 +8,7 @@ import socket
 import sys
 
 from xrayd.net.http_connection import Connection, KnownHeads, Room
-from xrayd.net.http_messages import Routes
+from xrayd.net.http_messages import Response, Routes
 
 _SWEEP_S = 2.0
 _CONNECTIONS_MAX = 256
@@ -39,7 +39,7 @@ class HttpServer:
         self._is_stopped = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._answers: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Future[Response]] = set()
         self._room = Room(routes.bodies_bytes_max)
         self._known = KnownHeads()
 
@@ -69,9 +69,10 @@ class HttpServer:
             connection.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
+        left: list[asyncio.Future[Response] | asyncio.Task[None]]
         left = [*self._answers, *self._handshakes]
-        for task in self._answers:
-            task.cancel()
+        for answer in self._answers:
+            answer.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
     def _accept(self) -> None:

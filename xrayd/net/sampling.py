@@ -17,6 +17,7 @@ import msgspec
 
 from xrayd.errors import UpstreamError
 from xrayd.net.client import XRayClient
+from xrayd.net.coalescing import Coalescer
 from xrayd.net.http_messages import Response, aws_error, json_response, text_response
 from xrayd.relay.delivery import Answer, Verdict, judge
 from xrayd.sampling.broker import Broker
@@ -38,6 +39,8 @@ _CALL_S = 5.0
 _TICK_S = 1.0
 _JITTER_S = 30.0
 _PAGES_MAX = 100
+# What a report waits at most where many come: SDKs ask in the background, every ten seconds.
+_REPORTS_PAUSE_S = 0.5
 
 
 class _RefusedError(Exception):
@@ -80,6 +83,7 @@ class SamplingDesk:
         self._refresh = refresh
         self._chance = chance
         self._applied = applied
+        self._reports = Coalescer(self._answer_report, _REPORTS_PAUSE_S)
         self._wanted = asyncio.Event()
         self._fetch: asyncio.Task[None] | None = None
         self._refusal = text_response(502, "X-Ray cannot be reached: no answer yet")
@@ -93,16 +97,21 @@ class SamplingDesk:
     # Clients
 
     def answer(self, path: str, body: bytes) -> Response | Awaitable[Response]:
-        """Answer a client's GetSamplingRules or GetSamplingTargets call; from memory at once."""
+        """Answer a client's GetSamplingRules or GetSamplingTargets call, from memory: rules at
+        once, targets of many clients together.
+        """
         self._calls[path] += 1
         self._wanted.set()
         if path == TARGETS_PATH:
-            try:
-                return json_response(200, self.broker.report(body, time.time()))
-            except ReportError as error:
-                return aws_error(400, error.code, error.message)
+            return self._reports.ask(body)
         rules = self.broker.rules_answer()
         return self._first_rules() if rules is None else json_response(200, rules)
+
+    def _answer_report(self, body: bytes) -> Response:
+        try:
+            return json_response(200, self.broker.report(body, time.time()))
+        except ReportError as error:
+            return aws_error(400, error.code, error.message)
 
     async def _first_rules(self) -> Response:
         await self._wait_for_rules()
@@ -144,6 +153,7 @@ class SamplingDesk:
 
     async def finish(self, seconds: float) -> None:
         """Report what waits for its round, for at most `seconds`; nobody reports any more."""
+        self._reports.answer_all()
         if self._client is None:
             return
         try:
