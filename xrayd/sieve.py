@@ -16,7 +16,7 @@ from xrayd.relay.ledger import Ledger
 from xrayd.relay.request import FullHead, OddHead
 from xrayd.relay.segment import Head, read_head
 from xrayd.sampling.broker import Broker
-from xrayd.sampling.decision import Sampler
+from xrayd.sampling.decision import Sampler, Take
 from xrayd.sampling.otlp import read_otlp
 from xrayd.sampling.verdicts import HOLD, KEEP, Verdict, trace_key
 
@@ -43,13 +43,12 @@ class Sieve:
         self._broker = broker
         self._ledger = Ledger()
         self.held = 0
-        self._taken_at = -1.0
         self._clock = 0.0
         self._held: dict[str, list[tuple[bytes, float]]] = {}
-        self._pass_on: Callable[[bytes, Head | None, float], None] = lambda *_: None
+        self._pass_on: Take = lambda *_: None
         self.load_rules()
 
-    def attach(self, ledger: Ledger, pass_on: Callable[[bytes, Head | None, float], None]) -> None:
+    def attach(self, ledger: Ledger, pass_on: Take) -> None:
         """Pass on what is kept, and count what is not in `ledger`, by rule."""
         self._ledger = ledger
         self._pass_on = pass_on
@@ -58,21 +57,25 @@ class Sieve:
         """Take over the broker's rules."""
         self._sampler.load_rules(self._broker.rules)
 
-    def take(self, document: bytes, head: Head | None, now: float) -> None:
-        """Take a document that was accepted at `now` (monotonic seconds); `head` is a FullHead."""
+    def taker(self, now: float) -> Take:
+        """Gives what takes the documents that come at `now` (monotonic seconds), with FullHeads."""
+        self._clock = time.time()
+        return self._sampler.taker(
+            FullHead, self._clock, self._held, keep=self._pass_on, otherwise=self._take
+        )
+
+    def _take(self, document: bytes, head: Head | None, now: float) -> None:
         if not isinstance(head, FullHead):
             self._take_otlp(document, now)
             return
-        if now != self._taken_at:  # what one drain brings is taken at one time
-            self._taken_at, self._clock = now, time.time()
         verdict = self._sampler.decide(head, len(document) + _HOLD_OVERHEAD, self._clock)
+        key = trace_key(head.trace_id)
         if verdict is HOLD:
-            key = trace_key(head.trace_id)
             assert key is not None  # only traces with an id are held
             self._held.setdefault(key, []).append((document, now))
             self.held += 1
             return
-        if self._held and trace_key(head.trace_id) in self._held:
+        if key in self._held:
             self.release()  # what came earlier of this trace goes first
         if verdict is KEEP:
             # An odd one is what it is without us: not read.

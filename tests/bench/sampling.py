@@ -156,22 +156,27 @@ def match(paths: int) -> float:
 
 def decide(paths: int, per_trace: int) -> float:
     """Each trace a root and further documents, all decided by 25 rules."""
-    roots = documents(50_000 // per_trace, paths)
-    rest = [
-        FullHead(trace_id=each.trace_id, parent_id="0" * 16, type="subsegment") for each in roots
-    ]
+    heads = []
+    for root in documents(50_000 // per_trace, paths):
+        part = FullHead(trace_id=root.trace_id, parent_id="0" * 16, type="subsegment")
+        heads += [root, *[part] * (per_trace - 1)]
 
     def run() -> int:
         sampler = Sampler(OWN_ID, Apply.ALL)
         sampler.load_rules(RULES)
-        now, done = NOW, 0
-        for root, part in zip(roots, rest, strict=True):
-            now += 0.0001
-            sampler.decide(root, 1_000, now)
-            for _ in range(per_trace - 1):
-                sampler.decide(part, 1_000, now)
-            done += per_trace
-        return done
+
+        def keep(_: bytes, head: FullHead, came_at: float) -> None:
+            pass
+
+        def otherwise(_: bytes, head: FullHead, came_at: float) -> None:
+            sampler.decide(head, 1_000, came_at)
+
+        for first in range(0, len(heads), 100):
+            now = NOW + first * 0.0001
+            take = sampler.taker(FullHead, now, (), keep=keep, otherwise=otherwise)
+            for head in heads[first : first + 100]:
+                take(b"", head, now)
+        return len(heads)
 
     return best(run)
 

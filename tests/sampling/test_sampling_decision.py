@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -80,14 +81,28 @@ class Relay:
         self.number = 0
 
     def receive(self, document: Document, now: float, size: int = 100) -> int:
-        self.number += 1
+        self.receive_all([document], now, size)
+        return self.number
+
+    def receive_all(self, documents: list[Document], now: float, size: int = 100) -> None:
+        take = self.sampler.taker(
+            Document, now, self.held, keep=self.keep, otherwise=partial(self.decide, size, now)
+        )
+        for document in documents:
+            self.number += 1
+            take(b"", document, 0.0)
+        self.turn(now)
+
+    def keep(self, _: bytes, document: Document, came_at: float) -> None:
+        assert trace_key(document.trace_id) not in self.held  # what came earlier goes first
+        self.fate[self.number] = KEEP, None
+
+    def decide(self, size: int, now: float, _: bytes, document: Document, came_at: float) -> None:
         verdict = self.sampler.decide(document, size, now)
         if verdict.action is HOLD:
             self.held.setdefault(trace_key(document.trace_id), []).append(self.number)
         else:
             self.fate[self.number] = verdict.action, verdict.rule_name
-        self.turn(now)
-        return self.number
 
     def turn(self, now: float) -> None:
         for release in self.sampler.take_releases(now):
@@ -289,6 +304,72 @@ def test_of_a_url_no_more_is_taken_for_its_kind_than_no_rule_can_tell_apart(patt
         found = matcher.match(MatchRequest(service_name="shop", host=host, url_path=path))
         verdict = made.decide(Document(trace(0, number), name="shop", url=url), 100, NOW)
         assert verdict.rule_name == found.rule_name
+
+
+class PlainRelay(Relay):
+    """Decides for every document one by one."""
+
+    def receive_all(self, documents: list[Document], now: float, size: int = 100) -> None:
+        for document in documents:
+            self.number += 1
+            self.decide(size, now, b"", document, 0.0)
+        self.turn(now)
+
+
+TRACE_IDS = [trace(randomness, number) for randomness in (0.0, 0.6) for number in range(3)]
+anything = st.builds(
+    Document,
+    st.sampled_from([*TRACE_IDS, TRACE_IDS[0].upper(), TRACE_IDS[3].replace("-", "")[1:], "", "x"]),
+    parent_id=st.sampled_from(["", "", "5" * 16]),
+    type=st.sampled_from(["", "", "subsegment"]),
+    in_progress=st.sampled_from([False, False, True]),
+    rule_name=st.sampled_from(["", "", "checkout"]),
+    name=st.just("shop"),
+    url=st.sampled_from(["http://a/shop/1", "http://a/shop/2", "http://a/", ""]),
+)
+
+
+@given(
+    st.sampled_from([Apply.UNDECIDED, Apply.ALL]),
+    st.integers(0, 2),
+    st.lists(st.tuples(st.lists(anything, max_size=6), st.integers(-1, 3)), max_size=12),
+)
+@settings(max_examples=300, deadline=None)
+def test_deciding_for_many_at_once_is_deciding_for_each(apply, reservoir, drains):
+    rules = rule("shop", url_path="/shop/*", reservoir_size=reservoir, fixed_rate=0.5), default(0.0)
+    relays = [kind(sampler(*rules, apply=apply, hold_s=2.0)) for kind in (Relay, PlainRelay)]
+    now = NOW
+    for documents, seconds in drains:
+        for relay in relays:
+            relay.receive_all(documents, now)
+        now += seconds
+    for relay in relays:
+        relay.wait(now, 3)
+    together, one_by_one = relays
+    assert together.fate == one_by_one.fate
+    assert together.sampler.sampled_out == one_by_one.sampler.sampled_out
+    assert together.sampler.take_report() == one_by_one.sampler.take_report()
+
+
+def test_a_root_that_comes_again_late_shares_the_verdict_its_trace_had():
+    relay = Relay(sampler(SHOP, default(0.0), verdicts_max=8))
+    early = relay.receive(part(LUCKY), NOW)
+    now = relay.wait(NOW, 6)
+    assert relay.fate[early] == (DROP, "Default")
+    for number in range(5):  # the verdict grows old
+        relay.receive(root(trace(1.0, number + 1)), now)
+    assert relay.fate[relay.receive(root(LUCKY), now)] == (DROP, "Default")
+
+
+@pytest.mark.parametrize("apply", [Apply.UNDECIDED, Apply.ALL])
+def test_verdicts_of_many_at_once_are_bounded_too(apply):
+    made = sampler(apply=apply, verdicts_max=100)
+    relay = Relay(made)
+    for first in range(0, 10_000, 50):
+        roots = [root(trace(1.0, number)) for number in range(first, first + 50)]
+        relay.receive_all(roots, NOW)
+        assert len(made._verdicts) <= 100 + 50
+    assert len(relay.fate) == 10_000
 
 
 def test_all_parts_share_the_verdict_of_their_root():

@@ -12,6 +12,7 @@ from xrayd.relay.ledger import Ledger
 from xrayd.relay.segment import Head, Kind, kind_of, read_head
 
 Hold = Callable[[bytes, Head | None, float], None]
+"""Takes an accepted document, with what could be read of it, at a monotonic time."""
 
 
 class Intake:
@@ -20,7 +21,7 @@ class Intake:
     Args:
         ledger: where everything is counted.
         buffer: asked whether there is room.
-        hold: takes an accepted document, with what could be read of it, at a monotonic time.
+        begin: gives what is to hold the documents that came at a monotonic time.
         on_refusal: told a reason and the datagrams refused for it, for a log line.
         read: reads a document.
     """
@@ -29,13 +30,13 @@ class Intake:
         self,
         ledger: Ledger,
         buffer: Buffer,
-        hold: Hold,
+        begin: Callable[[float], Hold],
         on_refusal: Callable[[str, Sequence[bytes]], None],
         read: Callable[[bytes], Head | None] = read_head,
     ) -> None:
         self._ledger = ledger
         self._buffer = buffer
-        self._hold = hold
+        self._begin = begin
         self._on_refusal = on_refusal
         self._read = read
 
@@ -48,7 +49,7 @@ class Intake:
         datagrams.
         """
         self._ledger.received_udp += len(documents) + len(others)
-        read, hold = self._read, self._hold
+        read, hold = self._read, self._begin(now)
         segments = 0
         for document in documents:
             head = read(document)
@@ -60,7 +61,7 @@ class Intake:
         if segments:
             self._ledger.kinds[Kind.SEGMENT] += segments
         if others:
-            self._take_unusual(others, now)
+            self._take_unusual(others, hold, now)
 
     def take_posted(self, documents: Sequence[bytes], too_large: int, now: float) -> bool:
         """Take documents posted over TCP, all of them, or none where they do not fit.
@@ -73,18 +74,19 @@ class Intake:
         self._ledger.received_tcp += len(documents) + too_large
         if too_large:
             self._ledger.rejected["too_large"] += too_large
+        hold = self._begin(now)
         for document in documents:
-            self._take(document, now)
+            self._take(document, hold, now)
         return True
 
-    def _take_unusual(self, datagrams: Sequence[bytes], now: float) -> None:
+    def _take_unusual(self, datagrams: Sequence[bytes], hold: Hold, now: float) -> None:
         take = self._take
         refused: defaultdict[str, list[bytes]] = defaultdict(list)
         for datagram in datagrams:
             reason: str | None = find_noise(datagram)
             if reason is None:
                 try:
-                    take(split(datagram), now)
+                    take(split(datagram), hold, now)
                     continue
                 except DatagramError as error:
                     reason = error.reason
@@ -93,7 +95,7 @@ class Intake:
             self._ledger.rejected[reason] += len(of_a_kind)
             self._on_refusal(reason, of_a_kind)
 
-    def _take(self, document: bytes, now: float) -> None:
+    def _take(self, document: bytes, hold: Hold, now: float) -> None:
         head = self._read(document)
         self._ledger.kinds[kind_of(document, head)] += 1
-        self._hold(document, head, now)
+        hold(document, head, now)

@@ -35,8 +35,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -49,6 +50,7 @@ from xrayd.sampling.verdicts import (
     HOLD,
     KEEP,
     RANDOM_PART,
+    TRACE_ID_LENGTH,
     Action,
     Verdict,
     VerdictTable,
@@ -63,6 +65,10 @@ _TICK_MAX_S = 2.0
 
 A clock that steps forward must not end every hold and forget every verdict at once.
 """
+
+
+Take = Callable[[bytes, Any, float], None]
+"""Takes a document with its head (a `Document`, or None) and the monotonic time it came."""
 
 
 class Apply(StrEnum):
@@ -110,8 +116,9 @@ class _Rule:
 
     def judge(self, key: str, now: float) -> Verdict:
         """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
-        draw = self.reservoir.draw(now)
-        if draw is _NOTHING:
+        reservoir = self.reservoir
+        # Many documents come in at one time.
+        if now == reservoir.empty_at or (draw := reservoir.draw(now)) is _NOTHING:
             if key[RANDOM_PART] < self.least:
                 return self.drop
         elif draw is _BORROWED:
@@ -189,7 +196,7 @@ class Sampler:
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._releases: list[Release] = []
         self._rules: dict[str, _Rule] = {}
-        self._finder = RuleFinder(())
+        self._finder = RuleFinder[_Rule]((), {})
         self._now = math.inf
         self._elapsed = 0.0
 
@@ -200,7 +207,7 @@ class Sampler:
             known = loaded[rule.rule_name] = self._rules.get(rule.rule_name) or _Rule(rule)
             known.follow(rule)
         self._rules = loaded
-        self._finder = RuleFinder(known.rule for known in loaded.values())
+        self._finder = RuleFinder((known.rule for known in loaded.values()), loaded)
 
     def take_report(self) -> Report:
         """The statistics since the last report, of rules that had any: for `Broker.exchange`."""
@@ -243,6 +250,62 @@ class Sampler:
         if verdict is not KEEP and verdict is not HOLD:
             self._count_out(verdict, 1)
         return verdict
+
+    def taker(
+        self,
+        kind: type[Document],
+        now: float,
+        waiting: Container[str],
+        *,
+        keep: Take,
+        otherwise: Take,
+    ) -> Take:
+        """Decides for the documents that come at one time, at `now` (epoch seconds).
+
+        What it gives takes each with its head and the time it came: it goes to `keep` at once if
+        its trace is kept, or if it is the root of a new trace that a rule keeps; those are nearly
+        all. Everything else goes to `otherwise`, which must `decide`: what has no head of `kind`,
+        what is not kept, what belongs to a trace that is `waiting` (the caller holds documents of
+        it, by `trace_key`), and what has to wait.
+
+        One function with nothing to look up but its variables, for it runs for every document.
+        """
+        if self._is_off:
+            return keep
+        self._tick(now)
+        verdicts, is_undecided = self._verdicts, self._is_undecided
+        young, old_drops = verdicts.young, verdicts.old_drops
+        find = self._finder.find
+
+        def take(document: bytes, head: Any, came_at: float) -> None:
+            nonlocal young, old_drops
+            if type(head) is kind:
+                trace_id = head.trace_id
+                verdict = young.get(trace_id)
+                if verdict is None:
+                    if (
+                        not head.parent_id
+                        and not head.in_progress
+                        and not head.type
+                        # An id that is no key is looked at more closely.
+                        and len(trace_id) == TRACE_ID_LENGTH
+                        and trace_id == trace_id.lower()
+                        and trace_id not in old_drops
+                        and trace_id not in waiting
+                        and not (is_undecided and head.sdk_rule())
+                    ):
+                        rule = find(head)
+                        if rule is not None and rule.judge(trace_id, now) is KEEP:
+                            young[trace_id] = KEEP
+                            keep(document, head, came_at)
+                            return
+                elif verdict is KEEP and trace_id not in waiting:
+                    keep(document, head, came_at)
+                    return
+            otherwise(document, head, came_at)
+            young, old_drops = verdicts.young, verdicts.old_drops
+
+        return take
 
     def decide_otlp(self, document: OtlpDocument, now: float) -> Verdict:
         """What is to become of an OTLP payload: keep or drop, never hold."""
@@ -294,7 +357,7 @@ class Sampler:
                 held = held or _Held(self._elapsed)
                 held.root = document
             else:
-                rule = self._rule_of(document)
+                rule = self._finder.find(document)
                 verdict = KEEP if rule is None else rule.judge(key, now)
                 if verdict is KEEP and held is None:
                     self._verdicts.put(key, KEEP)
@@ -341,12 +404,9 @@ class Sampler:
         if held.condemned_by is not None:
             return held.condemned_by.drop
         if held.root is not None:
-            rule = self._rule_of(held.root)
+            rule = self._finder.find(held.root)
             return KEEP if rule is None else rule.judge(key, now)
         return KEEP if self._keep_rootless else self._judge_default(key, now)
-
-    def _rule_of(self, root: Document) -> _Rule | None:
-        return self._rules.get(self._finder.find(root))
 
     def _judge_default(self, key: str, now: float) -> Verdict:
         rule = self._rules.get(DEFAULT_RULE_NAME)
@@ -373,8 +433,6 @@ class Sampler:
 
     def _tick(self, now: float) -> None:
         """Look at the clock: `_elapsed` are the seconds since the first look, without its steps."""
-        passed = now - self._now
-        if passed > 0:
-            self._elapsed += min(passed, _TICK_MAX_S)
-            self._verdicts.look_at_clock(self._elapsed)
+        self._elapsed += min(max(now - self._now, 0.0), _TICK_MAX_S)
+        self._verdicts.look_at_clock(self._elapsed)
         self._now = now

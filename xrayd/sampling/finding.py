@@ -3,66 +3,111 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
 
 from xrayd.sampling.document import Document
 from xrayd.sampling.matching import Dialect, Matcher, host_and_path
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
 
 _REMEMBERED_MAX = 4_096
-"""Roots, and as many kinds of them, whose rule is remembered."""
+"""Roots, as many kinds of them, and as many services, of which something is remembered."""
 
 _LONGEST = 256
 """A root with traits of more characters is matched anew every time, so that memory stays small."""
+
+_SHORTEST = 1
+"""Characters of a URL by which roots of a service are known at first: those without a URL."""
 
 _Traits = tuple[str, str, str, str, str]
 """What rules look at in a root segment: name, origin, URL, method and resource ARN; "" for what is
 absent.
 """
 
+_Found = TypeVar("_Found")
+_Known = TypeVar("_Known")
 
-class RuleFinder:
-    """Finds rules by name, in the daemon's own dialect.
+
+class RuleFinder(Generic[_Found]):
+    """Finds rules in the daemon's own dialect.
 
     Of a URL with an id in it, which is new every time, only as much can matter as the longest
-    pattern has before its star; so a root is known by its traits up to there. And if that is new,
+    pattern has before its star; so a root is known by its traits up to there. Where that is in a
+    URL is the same for most of a service, and remembered for each. And if the beginning is new,
     what matters is only as much as the longest pattern that takes it has: all with that beginning
     are of one kind.
     """
 
-    def __init__(self, rules: Iterable[SamplingRule]) -> None:
-        """Make ready for a set of rules."""
+    def __init__(self, rules: Iterable[SamplingRule], found: Mapping[str, _Found]) -> None:
+        """Make ready for a set of rules; `found` is what to give for each, by its name."""
         self._matcher = Matcher(rules, Dialect.DAEMON)
+        self._found = found
         heads = _heads(rule.url_path for rule in self._matcher.rules)
         self._span = None if heads is None else 1 + max(map(len, heads))
         self._match_head = None if heads is None else _compile_heads(heads)
-        self._by_traits: dict[_Traits, str] = {}
+        self._cuts: dict[str, int] = {}
+        self._by_traits: dict[_Traits, _Found] = {}
         self._by_kind: dict[_Traits, str] = {}
 
-    def find(self, root: Document) -> str:
-        """The name of the rule that takes a root; Default's where none does."""
-        request = root.http.request if root.http is not None else None
-        if request is None:
-            url = method = ""
-        else:
-            url, method = request.url, request.method
-            if self._span is not None:
-                # Behind a scheme of four or five letters; others are not worth looking for.
-                authority_at = url.find("://", 4, 8) + 3
-                if authority_at > 2 and (path_at := url.find("/", authority_at)) > 0:
-                    url = url[: path_at + self._span]
-        traits = root.name, root.origin, url, method, root.resource_arn
-        return self._by_traits.get(traits) or self._find(traits)
+    def find(self, root: Document) -> _Found | None:
+        """What was given for the rule that takes a root: Default where no other does; None where
+        that is missing too.
+        """
+        http = root.http
+        if http is None or (request := http.request) is None:
+            return self._find_by_kind((root.name, root.origin, "", "", root.resource_arn))
+        name = root.name
+        traits = (
+            name,
+            root.origin,
+            request.url[: self._cuts.get(name, _SHORTEST)],
+            request.method,
+            root.resource_arn,
+        )
+        found = self._by_traits.get(traits)
+        if found is None:
+            traits = name, root.origin, request.url, request.method, root.resource_arn
+            found = self._find_by_kind(traits)
+        return found
 
-    def _find(self, traits: _Traits) -> str:
+    def _find_by_kind(self, traits: _Traits) -> _Found | None:
         name, origin, url, method, resource_arn = traits
         kind = name, origin, self._cut(url), method, resource_arn
-        found = self._by_kind.get(kind)
-        if found is None:
-            found = self._match(traits)
-            _remember(self._by_kind, kind, found)
-        _remember(self._by_traits, traits, found)
+        rule_name = self._by_kind.get(kind)
+        if rule_name is None:
+            rule_name = self._match(traits)
+            if len("".join(kind)) <= _LONGEST:
+                _remember(self._by_kind, kind, rule_name)
+        found = self._found.get(rule_name)
+        if found is not None:
+            self._learn(traits, found)
         return found
+
+    def _learn(self, traits: _Traits, found: _Found) -> None:
+        """Remember what was found, by as much of the traits as decides it."""
+        name, origin, url, method, resource_arn = traits
+        deciding = self._deciding(url)
+        if len(name + origin + method + resource_arn) + deciding > _LONGEST:
+            return
+        cut = self._cuts.get(name, _SHORTEST)
+        if cut < deciding:
+            if len(self._cuts) >= _REMEMBERED_MAX:
+                self._cuts.clear()
+                self._by_traits.clear()  # a whole URL there might now be looked up by its beginning
+            # What was remembered by less stays true, for it was enough for that.
+            cut = self._cuts[name] = deciding
+        _remember(self._by_traits, (name, origin, url[:cut], method, resource_arn), found)
+
+    def _deciding(self, url: str) -> int:
+        """How many characters of a URL decide, for all that begin with them; one more than it has
+        where only all of it does: no other URL is the same so far.
+        """
+        if self._span is not None:
+            # Behind a scheme of four or five letters; others are not worth looking for.
+            authority_at = url.find("://", 4, 8) + 3
+            if authority_at > 2 and (path_at := url.find("/", authority_at)) > 0:
+                return min(path_at + self._span, len(url) + 1)
+        return len(url) + 1
 
     def _match(self, traits: _Traits) -> str:
         name, origin, url, method, resource_arn = traits
@@ -106,9 +151,7 @@ def _compile_heads(heads: Iterable[str]) -> Callable[[str, int], re.Match[str] |
     return re.compile("|".join(sources), re.DOTALL).match
 
 
-def _remember(known: dict[_Traits, str], traits: _Traits, rule_name: str) -> None:
-    if len("".join(traits)) > _LONGEST:
-        return
+def _remember(known: dict[_Traits, _Known], traits: _Traits, what: _Known) -> None:
     if len(known) >= _REMEMBERED_MAX:
         known.clear()
-    known[traits] = rule_name
+    known[traits] = what

@@ -33,9 +33,12 @@ class Reservoir:
 
     Borrowed and taken requests count together, so a quota that arrives within a second adds nothing
     to what that second already gave.
+
+    Attributes:
+        empty_at: when a draw last gave nothing: another at that time gives nothing either.
     """
 
-    __slots__ = ("_can_borrow", "_empty_at", "_loaded_at", "_quota", "_second", "_ttl", "_used")
+    __slots__ = ("_can_borrow", "_loaded_at", "_quota", "_second", "_ttl", "_used", "empty_at")
 
     def __init__(self, size: int) -> None:
         self._can_borrow = size > 0
@@ -44,14 +47,14 @@ class Reservoir:
         self._loaded_at = 0.0
         self._second = -1
         self._used = 0
-        self._empty_at = -1.0
+        self.empty_at = -1.0
 
     def resize(self, size: int) -> None:
         """Follow a changed `ReservoirSize`: only whether it is zero matters here, quotas come from
         the broker.
         """
         self._can_borrow = size > 0
-        self._empty_at = -1.0
+        self.empty_at = -1.0
 
     def load(self, quota: int, ttl: float, now: float) -> None:
         """Take over a quota.
@@ -62,12 +65,10 @@ class Reservoir:
             now: epoch seconds.
         """
         self._quota, self._ttl, self._loaded_at = quota, ttl, now
-        self._empty_at = -1.0
+        self.empty_at = -1.0
 
     def draw(self, now: float) -> Draw:
         """Ask for one request at `now` (epoch seconds)."""
-        if now == self._empty_at:  # many documents come in at one time
-            return _NOTHING
         second = int(now)
         if second > self._second:
             self._second, self._used = second, 0
@@ -83,5 +84,5 @@ class Reservoir:
         elif self._can_borrow and not self._used:
             self._used = 1
             return _BORROWED
-        self._empty_at = now
+        self.empty_at = now
         return _NOTHING

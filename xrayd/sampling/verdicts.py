@@ -9,7 +9,9 @@ from msgspec import Struct
 RANDOM_PART = slice(-14, None)
 """Where a trace id's last 56 bits stand in a `trace_key`."""
 
-_TRACE_ID_LENGTH = 35
+TRACE_ID_LENGTH = 35
+"""Characters of a `trace_key`."""
+
 _W3C_LENGTH = 32
 
 
@@ -40,7 +42,7 @@ def trace_key(trace_id: str) -> str | None:
     key = trace_id.lower()
     if len(key) == _W3C_LENGTH:
         key = f"1-{key[:8]}-{key[8:]}"
-    return key if len(key) == _TRACE_ID_LENGTH and key.startswith("1-") else None
+    return key if len(key) == TRACE_ID_LENGTH and key.startswith("1-") else None
 
 
 def least_kept(fixed_rate: float) -> str:
@@ -63,27 +65,34 @@ class VerdictTable:
     Two generations: what is asked for moves to the young one; when that is full or has lived for a
     TTL it becomes the old one, and the old one is forgotten. So memory is bounded by `size_max`
     traces, whatever comes.
+
+    Attributes:
+        young: what was decided or asked for lately, by `trace_key`; whoever decides for many at
+            once may look there first, and put there what is kept, if `look_at_clock` is called
+            between.
+        old_drops: traces decided before that which may not be kept.
     """
 
     def __init__(self, size_max: int, ttl_s: float) -> None:
+        self.young: dict[str, Verdict] = {}
+        self.old_drops: set[str] = set()
+        self._old: dict[str, Verdict] = {}
         self._half = max(size_max // 2, 1)
         self._ttl_s = ttl_s
-        self._young: dict[str, Verdict] = {}
-        self._old: dict[str, Verdict] = {}
         self._elapsed_s = self._turned_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)
 
     def look_at_clock(self, elapsed_s: float) -> None:
         """Forget what is due. `elapsed_s` are seconds on a clock that never steps."""
         self._elapsed_s = elapsed_s
-        if elapsed_s - self._turned_at >= self._ttl_s:
+        if elapsed_s - self._turned_at >= self._ttl_s or len(self.young) >= self._half:
             self._turn()
 
     def get(self, key: str) -> Verdict | None:
         """The verdict for a trace, by `trace_key`, if it is still known."""
-        verdict = self._young.get(key)
+        verdict = self.young.get(key)
         if verdict is None and self._old:
             verdict = self._old.pop(key, None)
             if verdict is not None:
@@ -92,10 +101,11 @@ class VerdictTable:
 
     def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
-        if len(self._young) >= self._half:
+        if len(self.young) >= self._half:
             self._turn()
-        self._young[key] = verdict
+        self.young[key] = verdict
 
     def _turn(self) -> None:
-        self._old, self._young = self._young, {}
+        self.old_drops = {key for key, verdict in self.young.items() if verdict is not KEEP}
+        self._old, self.young = self.young, {}
         self._turned_at = self._elapsed_s
