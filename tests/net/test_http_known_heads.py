@@ -6,7 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xrayd.net.http_connection import Connection, KnownHeads, Room
+from xrayd.net.http_connection import Connection, Room
+from xrayd.net.http_heads import KnownHeads
 from xrayd.net.http_messages import Request, Response, Routes, text_response
 
 POST = b"POST /targets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"

@@ -131,6 +131,7 @@ def test_merged_statistics_equal_the_sum_of_the_clients_exactly_once(happenings)
             st.integers(0, 200),  # how many requests
             st.floats(0, 8),  # after how long
             st.one_of(st.none(), st.integers(0, 12)),  # what AWS grants before that
+            st.booleans(),  # whether the rule was deleted and made again before that
         ),
         max_size=30,
     )
@@ -141,8 +142,11 @@ def test_the_quotas_of_all_clients_never_exceed_what_aws_granted(happenings):
     made = Broker(OWN_ID)
     made.absorb_rules(records(rule("a")), NOW)
     now, held, grants = NOW, {}, []
-    for who, requests, wait, granted in happenings:
+    for who, requests, wait, granted, is_made_again in happenings:
         now += wait
+        if is_made_again:
+            made.absorb_rules(records(rule("b")), now)
+            made.absorb_rules(records(rule("a")), now)
         if granted is not None:
             for call in made.due_round(now):
                 ttl = int(now) + 20

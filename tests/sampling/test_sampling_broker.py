@@ -258,6 +258,19 @@ def test_two_clients_never_hold_more_than_aws_granted_and_share_it_in_the_end():
     assert targets(made.report(body(row("a", B, 500)), NOW + 21))["a"]["ReservoirQuota"] == 5
 
 
+def test_shares_of_a_rule_that_was_deleted_and_made_again_still_count():
+    made = broker(rule("a"))
+    made.report(body(row("a", A, 500)), NOW)
+    run_round(made, NOW, grant("a", 10))
+    made.report(body(row("a", A, 500)), NOW + 10)
+    made.absorb_rules(records(rule("b")), NOW + 11)
+    made.absorb_rules(records(rule("a")), NOW + 12)
+    assert targets(made.report(body(row("a", B, 500)), NOW + 20)) == {}  # it is not granted yet
+    run_round(made, NOW + 20, grant("a", 10))
+    assert "ReservoirQuota" not in targets(made.report(body(row("a", B, 500)), NOW + 30))["a"]
+    assert made.statistics(NOW + 30)[0].requests == 2_000
+
+
 def test_an_unknown_rule_is_unprocessed_with_a_code_that_makes_go_fetch_the_rules():
     answer = json.loads(broker(rule("a")).report(body(row("gone", A, 5), row("a", A, 5)), NOW))
     (refused,) = answer["UnprocessedStatistics"]

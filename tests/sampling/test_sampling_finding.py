@@ -78,7 +78,6 @@ def test_a_whole_url_is_not_taken_for_the_beginning_of_another_when_services_are
         service = FullHead(name=f"s{number}", http=Http(HttpRequest("http://a/b", "GET")))
         assert finder.find(service) == finder.find(root("/a")) == "other"
         assert finder.find(root("/")) == "short"
-    assert len(finder._cuts) <= 4_096
     assert len(finder._by_traits) <= 4_096
 
 
@@ -90,3 +89,19 @@ def test_hosts_of_any_length_share_a_service():
             for number in range(20):
                 url = f"http://{'h' * length}{last}/shop/{number % 10}/{number:032x}"
                 assert finder.find(root(url)) == name, url
+
+
+def test_a_long_host_is_in_the_way_of_its_service_for_a_while_only():
+    finder = find_names([rule("cart", url_path="/cart/*")])
+    finder.find(root(f"http://{'h' * 200}/cart/1"))
+    for number in range(5_000):
+        assert finder.find(root(f"http://shop/cart/{number:032x}")) == "cart"
+    assert len(finder._by_traits) <= 10
+
+
+def test_roots_without_a_url_are_remembered_too():
+    finder = find_names([rule("worker", url_path="*")])
+    for made in (FullHead(name="w"), FullHead(name="w", http=Http())):
+        for _ in range(2):
+            assert finder.find(made) == "worker"
+    assert list(finder._by_traits) == [("w", "", "", "", "")]

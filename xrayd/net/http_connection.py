@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import httptools
 
+from xrayd.net.http_heads import KnownHeads
 from xrayd.net.http_messages import Request, Response, Routes, text_response
 
 _HEAD_BYTES_MAX = 8 * 1024
@@ -27,9 +28,6 @@ _LEAVE_BYTES_MAX = 16 * 1024 * 1024
 # Of a body, what does not count as taken from the room that large bodies share.
 _BODY_FREE_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
-_KNOWN_HEADS_MAX = 256
-_KNOWN_HEAD_BYTES_MAX = 1024
-_UNKNOWN = (Request("", "", [], b"", ""), -1)
 _STATUS_LINES = {each.value: f"HTTP/1.1 {each} {each.phrase}\r\n" for each in HTTPStatus}
 
 
@@ -49,35 +47,6 @@ class Room:
     def give_back(self, size: int) -> None:
         """Give back what was taken."""
         self._bytes_left += size
-
-
-class KnownHeads:
-    """Requests' heads, byte for byte, that were parsed and passed before.
-
-    A client says the same again and again, and to parse and screen a head is most of what a short
-    request costs. Only what needs nothing but its body to be answered is kept: no `Expect`, and
-    small.
-    """
-
-    def __init__(self) -> None:
-        self._requests: dict[tuple[bytes, str], tuple[Request, int]] = {}
-
-    def find(self, head: bytes, body: bytes, peer: str) -> Request | None:
-        """The request that a head and all that came with it make, where the head is known."""
-        request, size = self._requests.get((head, peer), _UNKNOWN)
-        if size != len(body):
-            return None
-        return Request(request.method, request.target, request.headers, body, peer)
-
-    def keep(self, head: bytes, request: Request) -> None:
-        """Keep the head of a request that passed and came in one piece."""
-        size = len(request.body)
-        is_small = len(head) <= _KNOWN_HEAD_BYTES_MAX and size <= _BODY_FREE_BYTES
-        if is_small and request.header("expect") is None:
-            if len(self._requests) >= _KNOWN_HEADS_MAX:
-                self._requests.clear()
-            bare = Request(request.method, request.target, request.headers, b"", request.peer)
-            self._requests[head, request.peer] = bare, size
 
 
 class Connection(asyncio.Protocol):

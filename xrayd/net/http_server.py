@@ -7,7 +7,8 @@ import errno
 import socket
 import sys
 
-from xrayd.net.http_connection import Connection, KnownHeads, Room
+from xrayd.net.http_connection import Connection, Room
+from xrayd.net.http_heads import KnownHeads
 from xrayd.net.http_messages import Response, Routes
 
 _SWEEP_S = 2.0

@@ -86,6 +86,8 @@ class Broker:
         self._quota_ttl_s = quota_ttl_s
         self._book = RuleBook(rules_interval_s)
         self._states: dict[str, RuleState] = {}
+        # Rules that are no more, as long as clients hold shares of them: they may come back.
+        self._gone: dict[str, RuleState] = {}
         self._pending = Pending(client_id)
         self._under_way: list[RoundCall] = []
         self._round_at: float | None = None
@@ -136,11 +138,14 @@ class Broker:
             return False
         if not self._book.absorb(records, now, now if asked_at is None else asked_at, jitter_s):
             return False
-        states = {}
+        known, states = self._gone | self._states, dict[str, RuleState]()
         for name, rule in self._book.rules.items():
-            state = states[name] = self._states.get(name) or RuleState(rule)
+            state = states[name] = known.pop(name) if name in known else RuleState(rule)
             state.follow(rule)
         self._states = states
+        self._gone = {name: state for name, state in known.items() if state.held(now)}
+        for state in self._gone.values():
+            state.grant = None  # if it comes back it is another, and granted anew
         self._pending.keep_only(states.keys())
         return True
 

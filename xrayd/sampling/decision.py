@@ -41,24 +41,20 @@ from typing import Any
 
 from msgspec import Struct
 
+from xrayd.sampling.atwork import RuleAtWork
 from xrayd.sampling.document import Document, OtlpDocument
 from xrayd.sampling.finding import RuleFinder
 from xrayd.sampling.report import Report, Statistics, Target
-from xrayd.sampling.reservoir import Draw, Reservoir
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
 from xrayd.sampling.verdicts import (
     HOLD,
     KEEP,
-    RANDOM_PART,
     TRACE_ID_LENGTH,
-    Action,
     Verdict,
     VerdictTable,
     least_kept,
     trace_key,
 )
-
-_NOTHING, _BORROWED = Draw.NOTHING, Draw.BORROWED
 
 _TICK_MAX_S = 2.0
 """What one look at the clock can add to the time that holds and verdicts live by.
@@ -95,44 +91,6 @@ class Release(Struct, frozen=True):
     size_bytes: int
 
 
-class _Rule:
-    """A rule at work: its rate in force, its reservoir and its statistics since the last report."""
-
-    __slots__ = ("borrowed", "drop", "dropped", "kept", "least", "reservoir", "rule")
-
-    def __init__(self, rule: SamplingRule) -> None:
-        self.rule = rule
-        self.least = least_kept(rule.fixed_rate)
-        self.reservoir = Reservoir(rule.reservoir_size)
-        self.kept = self.dropped = self.borrowed = 0
-        self.drop = Verdict(Action.DROP, rule.rule_name)
-
-    def follow(self, rule: SamplingRule) -> None:
-        """Take over a changed definition; a rate AWS set stays unless the rule's own changed."""
-        if rule.fixed_rate != self.rule.fixed_rate:
-            self.least = least_kept(rule.fixed_rate)
-        self.rule = rule
-        self.reservoir.resize(rule.reservoir_size)
-
-    def judge(self, key: str, now: float) -> Verdict:
-        """Decide for a trace and count a verdict to keep; one to drop counts when it is final."""
-        reservoir = self.reservoir
-        # Many documents come in at one time.
-        if now == reservoir.empty_at or (draw := reservoir.draw(now)) is _NOTHING:
-            if key[RANDOM_PART] < self.least:
-                return self.drop
-        elif draw is _BORROWED:
-            self.borrowed += 1
-        self.kept += 1
-        return KEEP
-
-    def take_counts(self) -> tuple[int, int, int]:
-        """Traces, those kept, and those kept on borrowed reservoir, since the last call."""
-        counts = self.kept + self.dropped, self.kept, self.borrowed
-        self.kept = self.dropped = self.borrowed = 0
-        return counts
-
-
 class _Held:
     """A trace that waits: since when, how much, and what is known of its root."""
 
@@ -143,7 +101,7 @@ class _Held:
         self.documents = 0
         self.size_bytes = 0
         self.root: Document | None = None
-        self.condemned_by: _Rule | None = None
+        self.condemned_by: RuleAtWork | None = None
 
 
 class Sampler:
@@ -195,16 +153,16 @@ class Sampler:
         self._verdicts = VerdictTable(verdicts_max, verdict_ttl_s)
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._releases: list[Release] = []
-        self._rules: dict[str, _Rule] = {}
-        self._finder = RuleFinder[_Rule]((), {})
+        self._rules: dict[str, RuleAtWork] = {}
+        self._finder = RuleFinder[RuleAtWork]((), {})
         self._now = math.inf
         self._elapsed = 0.0
 
     def load_rules(self, rules: Iterable[SamplingRule]) -> None:
         """Take over the rules; reservoirs and rates of those that stay are kept."""
-        loaded: dict[str, _Rule] = {}
+        loaded: dict[str, RuleAtWork] = {}
         for rule in rules:
-            known = loaded[rule.rule_name] = self._rules.get(rule.rule_name) or _Rule(rule)
+            known = loaded[rule.rule_name] = self._rules.get(rule.rule_name) or RuleAtWork(rule)
             known.follow(rule)
         self._rules = loaded
         self._finder = RuleFinder((known.rule for known in loaded.values()), loaded)

@@ -11,7 +11,7 @@ from xrayd.sampling.matching import Dialect, Matcher, host_and_path
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
 
 _REMEMBERED_MAX = 4_096
-"""Roots, as many kinds of them, and as many services, of which something is remembered."""
+"""Roots, and as many kinds of them, whose rule is remembered."""
 
 _LONGEST = 256
 """A root with traits of more characters is matched anew every time, so that memory stays small."""
@@ -25,7 +25,6 @@ absent.
 """
 
 _Found = TypeVar("_Found")
-_Known = TypeVar("_Known")
 
 
 class RuleFinder(Generic[_Found]):
@@ -55,19 +54,14 @@ class RuleFinder(Generic[_Found]):
         """
         http = root.http
         if http is None or (request := http.request) is None:
-            return self._find_by_kind((root.name, root.origin, "", "", root.resource_arn))
-        name = root.name
-        traits = (
-            name,
-            root.origin,
-            request.url[: self._cuts.get(name, _SHORTEST)],
-            request.method,
-            root.resource_arn,
-        )
-        found = self._by_traits.get(traits)
+            url = method = ""
+        else:
+            url, method = request.url, request.method
+        name, origin, resource_arn = root.name, root.origin, root.resource_arn
+        cut = self._cuts.get(name, _SHORTEST)
+        found = self._by_traits.get((name, origin, url[:cut], method, resource_arn))
         if found is None:
-            traits = name, root.origin, request.url, request.method, root.resource_arn
-            found = self._find_by_kind(traits)
+            found = self._find_by_kind((name, origin, url, method, resource_arn))
         return found
 
     def _find_by_kind(self, traits: _Traits) -> _Found | None:
@@ -77,7 +71,9 @@ class RuleFinder(Generic[_Found]):
         if rule_name is None:
             rule_name = self._match(traits)
             if len("".join(kind)) <= _LONGEST:
-                _remember(self._by_kind, kind, rule_name)
+                if len(self._by_kind) >= _REMEMBERED_MAX:
+                    self._by_kind.clear()
+                self._by_kind[kind] = rule_name
         found = self._found.get(rule_name)
         if found is not None:
             self._learn(traits, found)
@@ -89,14 +85,14 @@ class RuleFinder(Generic[_Found]):
         deciding = self._deciding(url)
         if len(name + origin + method + resource_arn) + deciding > _LONGEST:
             return
-        cut = self._cuts.get(name, _SHORTEST)
-        if cut < deciding:
-            if len(self._cuts) >= _REMEMBERED_MAX:
-                self._cuts.clear()
-                self._by_traits.clear()  # a whole URL there might now be looked up by its beginning
-            # What was remembered by less stays true, for it was enough for that.
-            cut = self._cuts[name] = deciding
-        _remember(self._by_traits, (name, origin, url[:cut], method, resource_arn), found)
+        if len(self._by_traits) >= _REMEMBERED_MAX:
+            # Both, for a whole URL might else be found by the beginning of another. It also ends
+            # what one long URL does to a service: that the ids in all its others are looked at.
+            self._by_traits.clear()
+            self._cuts.clear()
+        # What was remembered by less stays true, for it was enough for that.
+        cut = self._cuts[name] = max(deciding, self._cuts.get(name, _SHORTEST))
+        self._by_traits[name, origin, url[:cut], method, resource_arn] = found
 
     def _deciding(self, url: str) -> int:
         """How many characters of a URL decide, for all that begin with them; one more than it has
@@ -149,9 +145,3 @@ def _compile_heads(heads: Iterable[str]) -> Callable[[str, int], re.Match[str] |
         for head in sorted(heads, key=len, reverse=True)
     ]
     return re.compile("|".join(sources), re.DOTALL).match
-
-
-def _remember(known: dict[_Traits, _Known], traits: _Traits, what: _Known) -> None:
-    if len(known) >= _REMEMBERED_MAX:
-        known.clear()
-    known[traits] = what
