@@ -61,7 +61,12 @@ class Sieve:
         """Gives what takes the documents that come at `now` (monotonic seconds), with FullHeads."""
         self._clock = time.time()
         return self._sampler.taker(
-            FullHead, self._clock, self._held, keep=self._pass_on, otherwise=self._take
+            FullHead,
+            self._clock,
+            self._held,
+            keep=self._pass_on,
+            drop=self._count_out,
+            otherwise=self._take,
         )
 
     def _take(self, document: bytes, head: Head | None, now: float) -> None:
@@ -81,7 +86,7 @@ class Sieve:
             # An odd one is what it is without us: not read.
             self._pass_on(document, read_head(document) if type(head) is OddHead else head, now)
         else:
-            self._count_out(verdict, 1)
+            self._count_out(verdict)
 
     def release(self) -> None:
         """Pass on, or count out, what is decided by now."""
@@ -128,11 +133,11 @@ class Sieve:
         if payload is not None:
             verdict = self._sampler.decide_otlp(payload, time.time())
             if verdict is not KEEP:
-                self._count_out(verdict, 1)
+                self._count_out(verdict)
                 return
         self._pass_on(document, None, now)
 
-    def _count_out(self, verdict: Verdict, documents: int) -> None:
+    def _count_out(self, verdict: Verdict, documents: int = 1) -> None:
         counts = self._ledger.sampled_out
         name = verdict.rule_name or ""
         counts[name if name in counts or len(counts) < _RULES_MAX else "other"] += documents

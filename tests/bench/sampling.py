@@ -29,6 +29,7 @@ from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
 from xrayd.sampling.matching import Dialect, Matcher, host_and_path
 from xrayd.sampling.rule import SamplingRule, SamplingRuleRecord, default_record
+from xrayd.sampling.verdicts import Verdict
 
 NOW = 1_800_000_000.0
 OWN_ID = "0" * 24
@@ -168,12 +169,15 @@ def decide(paths: int, per_trace: int) -> float:
         def keep(_: bytes, head: FullHead, came_at: float) -> None:
             pass
 
+        def drop(verdict: Verdict) -> None:
+            pass
+
         def otherwise(_: bytes, head: FullHead, came_at: float) -> None:
             sampler.decide(head, 1_000, came_at)
 
         for first in range(0, len(heads), 100):
             now = NOW + first * 0.0001
-            take = sampler.taker(FullHead, now, (), keep=keep, otherwise=otherwise)
+            take = sampler.taker(FullHead, now, (), keep=keep, drop=drop, otherwise=otherwise)
             for head in heads[first : first + 100]:
                 take(b"", head, now)
         return len(heads)

@@ -16,7 +16,14 @@ from xrayd.sampling.document import OtlpDocument
 from xrayd.sampling.matching import Dialect, Matcher, MatchRequest, host_and_path
 from xrayd.sampling.report import Statistics, Target
 from xrayd.sampling.rule import SamplingRule, default_record
-from xrayd.sampling.verdicts import RANDOM_PART, Action, VerdictTable, least_kept, trace_key
+from xrayd.sampling.verdicts import (
+    RANDOM_PART,
+    Action,
+    Verdict,
+    VerdictTable,
+    least_kept,
+    trace_key,
+)
 
 KEEP, DROP, HOLD = Action.KEEP, Action.DROP, Action.HOLD
 SHOP = rule("shop", priority=1, url_path="/shop/*", reservoir_size=0, fixed_rate=0.5)
@@ -86,7 +93,12 @@ class Relay:
 
     def receive_all(self, documents: list[Document], now: float, size: int = 100) -> None:
         take = self.sampler.taker(
-            Document, now, self.held, keep=self.keep, otherwise=partial(self.decide, size, now)
+            Document,
+            now,
+            self.held,
+            keep=self.keep,
+            drop=self.drop,
+            otherwise=partial(self.decide, size, now),
         )
         for document in documents:
             self.number += 1
@@ -96,6 +108,9 @@ class Relay:
     def keep(self, _: bytes, document: Document, came_at: float) -> None:
         assert trace_key(document.trace_id) not in self.held  # what came earlier goes first
         self.fate[self.number] = KEEP, None
+
+    def drop(self, verdict: Verdict) -> None:
+        self.fate[self.number] = verdict.action, verdict.rule_name
 
     def decide(self, size: int, now: float, _: bytes, document: Document, came_at: float) -> None:
         verdict = self.sampler.decide(document, size, now)

@@ -216,15 +216,16 @@ class Sampler:
         waiting: Container[str],
         *,
         keep: Take,
+        drop: Callable[[Verdict], None],
         otherwise: Take,
     ) -> Take:
         """Decides for the documents that come at one time, at `now` (epoch seconds).
 
-        What it gives takes each with its head and the time it came: it goes to `keep` at once if
-        its trace is kept, or if it is the root of a new trace that a rule keeps; those are nearly
-        all. Everything else goes to `otherwise`, which must `decide`: what has no head of `kind`,
-        what is not kept, what belongs to a trace that is `waiting` (the caller holds documents of
-        it, by `trace_key`), and what has to wait.
+        What it gives takes each with its head and the time it came. Nearly all are roots of new
+        traces, or of traces whose verdict is known: those go to `keep`, or are lost to `drop`.
+        Everything else goes to `otherwise`, which must `decide`: what has no head of `kind`, what
+        belongs to a trace that is `waiting` (the caller holds documents of it, by `trace_key`), and
+        what has to wait.
 
         One function with nothing to look up but its variables, for it runs for every document.
         """
@@ -251,14 +252,26 @@ class Sampler:
                         and trace_id not in old_drops
                         and trace_id not in waiting
                         and not (is_undecided and head.sdk_rule())
+                        and (rule := find(head)) is not None
                     ):
-                        rule = find(head)
-                        if rule is not None and rule.judge(trace_id, now) is KEEP:
+                        verdict = rule.judge(trace_id, now)
+                        if verdict is KEEP:
                             young[trace_id] = KEEP
                             keep(document, head, came_at)
                             return
-                elif verdict is KEEP and trace_id not in waiting:
-                    keep(document, head, came_at)
+                        if not is_undecided:
+                            rule.dropped += 1
+                            verdicts.put(trace_id, verdict)
+                            self._count_out(verdict, 1)
+                            drop(verdict)
+                            young, old_drops = verdicts.young, verdicts.old_drops
+                            return
+                elif trace_id not in waiting:
+                    if verdict is KEEP:
+                        keep(document, head, came_at)
+                    else:
+                        self._count_out(verdict, 1)
+                        drop(verdict)
                     return
             otherwise(document, head, came_at)
             young, old_drops = verdicts.young, verdicts.old_drops
