@@ -156,7 +156,7 @@ async def run(
         log.info("Got shutdown signal: %s", signal_name)
         systemd.notify("STOPPING=1")
         deadline = signals.arrived_at + _EXIT_S
-        server.stop()
+        _stop_serving(server, desk)
         await relay.drain(config.drain_quiet_s, config.drain_listen_s, deadline - _LAST_WORDS_S)
         await asyncio.gather(*_last_words(config, keeper, reporter, desk))
     for each in filter(None, (server, metrics_server)):
@@ -164,6 +164,13 @@ async def run(
         await each.finish(_ANSWERS_S)
     await transport.aclose()
     log.info("Stopped: %s", relay.close(is_port_kept=sockets.are_kept))
+
+
+def _stop_serving(server: HttpServer, desk: SamplingDesk | None) -> None:
+    """Take no more requests; those under way are answered."""
+    server.stop()
+    if desk is not None:
+        desk.end_waiting()
 
 
 def _last_words(

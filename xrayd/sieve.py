@@ -81,7 +81,7 @@ class Sieve:
             self.held += 1
             return
         if key in self._held:
-            self.release()  # what came earlier of this trace goes first
+            self._release(self._clock)  # what came earlier of this trace goes first
         if verdict is KEEP:
             # An odd one is what it is without us: not read.
             self._pass_on(document, read_head(document) if type(head) is OddHead else head, now)
@@ -90,14 +90,16 @@ class Sieve:
 
     def release(self) -> None:
         """Pass on, or count out, what is decided by now."""
-        if not self._held:
-            return
-        for release in self._sampler.take_releases(time.time()):
+        if self._held:
+            self._release(time.time())
+
+    def _release(self, now: float) -> None:
+        for release in self._sampler.take_releases(now):
             documents = self._held.pop(release.trace, [])
             self.held -= len(documents)
             if release.verdict is KEEP:
-                for document, now in documents:
-                    self._pass_on(document, read_head(document), now)
+                for document, came_at in documents:
+                    self._pass_on(document, read_head(document), came_at)
             else:
                 self._count_out(release.verdict, len(documents))
 
@@ -131,7 +133,7 @@ class Sieve:
     def _take_otlp(self, document: bytes, now: float) -> None:
         payload = read_otlp(document)
         if payload is not None:
-            verdict = self._sampler.decide_otlp(payload, time.time())
+            verdict = self._sampler.decide_otlp(payload, self._clock)
             if verdict is not KEEP:
                 self._count_out(verdict)
                 return

@@ -16,7 +16,7 @@ from fakes.factory import XraydFactory
 from fakes.process import Xrayd, free_port
 from fakes.sampling import SamplingService, make_record, make_rule, report, rule_names, statistics
 from fakes.verdict import Verdict
-from fakes.xray import FakeXRay
+from fakes.xray import CREDENTIALS, FakeXRay
 from live.daemon import wait_until
 
 RULES = "/GetSamplingRules"
@@ -184,25 +184,88 @@ def test_what_waits_for_its_round_is_reported_before_the_end(
     assert service.counted["a"] == 12
 
 
+def targets_call(*rows: dict[str, object]) -> bytes:
+    body = json.dumps({"SamplingStatisticsDocuments": rows})
+    head = f"POST {TARGETS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
+
+
+def status_of(client: socket.socket) -> bytes:
+    with client.makefile("rb") as answer:
+        return answer.readline()
+
+
+AT_ONCE = {"Drain": {"QuietSeconds": 0, "ListenSeconds": 0}}
+
+
 def test_reports_that_wait_for_each_other_at_the_end_are_answered_and_counted(
     xrayd: XraydFactory, fake_xray: FakeXRay
 ) -> None:
     service = SamplingService(fake_xray, make_rule("a"))
-    process = xrayd(config={"Drain": {"QuietSeconds": 0, "ListenSeconds": 0}})
+    process = xrayd(config=AT_ONCE)
     rule_names(process)
-    body = json.dumps({"SamplingStatisticsDocuments": [statistics("a", 1, 5)]})
-    asked = f"POST {TARGETS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     with ExitStack() as stack:
         clients = [stack.enter_context(process.tcp()) for _ in range(3)]
         for client in clients:
-            client.sendall((asked + body).encode())
+            client.sendall(targets_call(statistics("a", 1, 5)))
         process.get("/healthz")  # what was said before that is read
         process.sigterm()
-        for client in clients:
-            with client.makefile("rb") as answer:
-                assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
     assert process.wait() == 0
     assert service.counted["a"] == 15
+
+
+def test_reports_that_wait_at_the_end_are_answered_where_there_are_no_credentials(
+    xrayd: XraydFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "rules.json").write_text(json.dumps(LOCAL_2))
+    rules = {"RulesFile": str(tmp_path / "rules.json")}
+    process = xrayd(config={**AT_ONCE, "Sampling": rules}, env=dict.fromkeys(CREDENTIALS))
+    rule_names(process)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
+        for client in clients:
+            client.sendall(targets_call(statistics("Default", 1, 5)))
+        process.get("/healthz")
+        process.sigterm()
+        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
+    assert process.wait() == 0
+
+
+def test_a_report_that_ends_late_at_the_end_is_answered_at_once(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a"))
+    process = xrayd(config=AT_ONCE)
+    rule_names(process)
+    fake_xray.answer(Verdict(hang=True), path=TARGETS)  # the last words take a second
+    call = targets_call(statistics("a", 1, 5))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
+        for client in clients:
+            client.sendall(call[:-5])
+        report(process, statistics("a", 1, 7))
+        process.sigterm()
+        process.wait_for_line("Got shutdown signal")
+        for client in clients:
+            client.sendall(call[-5:])
+            assert status_of(client) == b"HTTP/1.1 200 OK\r\n"
+    assert process.wait() == 0
+
+
+def test_more_clients_than_there_may_be_connections_are_all_answered(
+    xrayd: XraydFactory, fake_xray: FakeXRay
+) -> None:
+    SamplingService(fake_xray, make_rule("a"))
+    process = xrayd()
+    rule_names(process)
+    call = targets_call(statistics("a", 1, 1)).replace(b"Host", b"Connection: close\r\nHost")
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(300):
+            clients.append(stack.enter_context(process.tcp()))
+            clients[-1].sendall(call)
+        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
 
 
 def test_an_end_waits_a_second_at_most_for_the_last_report(
@@ -456,7 +519,7 @@ def test_the_state_of_sampling_is_shown_to_loopback_only(
     assert process.request("GET", "/sampling", b"", {"Origin": "null"}).status == 403
     address = outer_address()
     with socket.create_connection((address, process.port), timeout=10) as sock:
-        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 403 ")
 
 
@@ -467,5 +530,5 @@ def test_the_state_of_sampling_is_shown_to_callers_from_the_one_address_listened
     address = outer_address()
     process = xrayd("-t", f"{address}:{{port}}", ready=": region us-east-1")
     with socket.create_connection((address, process.port), timeout=10) as sock:
-        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /sampling HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 200 ")

@@ -101,30 +101,53 @@ def test_who_has_gone_is_still_heard_and_costs_nobody_an_answer():
     run(scenario())
 
 
-def test_all_who_wait_can_be_answered_before_the_pause_ends():
+def test_at_the_end_all_who_wait_are_answered_and_nobody_waits_any_more():
     async def scenario() -> None:
         desk = Desk(pause_s=3600.0)
         desk.at_once(b"1")
         waiting = [desk.later(b"2"), desk.later(b"3")]
-        desk.coalescer.answer_all()
+        desk.coalescer.end()
         assert [answer.result().body for answer in waiting] == [b"2", b"3"]
-        desk.coalescer.answer_all()
-        assert desk.asked == [b"1", b"2", b"3"]
+        desk.at_once(b"4")
+        desk.at_once(b"5")
+        assert desk.asked == [b"1", b"2", b"3", b"4", b"5"]
 
     run(scenario())
 
 
-def test_who_comes_while_answers_are_given_is_answered_at_the_end_of_the_next_pause():
+def test_an_end_while_answers_are_given_answers_each_once():
     async def scenario() -> None:
         desk = Desk()
         desk.at_once(b"1")
-        first, second = desk.later(b"2"), desk.later(b"3")
-        await first
-        third = desk.later(b"4")
-        desk.coalescer.answer_all()  # in the middle of it
-        assert third.done()
-        assert second.done()
-        assert (await desk.later(b"5")).body == b"5"
-        assert desk.asked == [b"1", b"2", b"3", b"4", b"5"]
+        waiting = [desk.later(b"%d" % number) for number in range(2, 9)]
+        await waiting[2]
+        desk.coalescer.end()
+        assert all(answer.done() for answer in waiting)
+        await asyncio.sleep(PAUSE_S * 3)
+        desk.at_once(b"9")
+        assert desk.asked == [b"%d" % number for number in range(1, 10)]
+
+    run(scenario())
+
+
+def test_few_wait_so_that_what_they_take_is_little():
+    async def scenario() -> None:
+        desk = Desk(pause_s=3600.0)
+        desk.at_once(b"first")
+        for _ in range(16):
+            desk.later(b"waits")
+        for _ in range(100):
+            desk.at_once(b"answered")
+        assert len(desk.asked) == 101
+
+    run(scenario())
+
+
+def test_who_says_much_does_not_wait():
+    async def scenario() -> None:
+        desk = Desk(pause_s=3600.0)
+        desk.at_once(b"first")
+        desk.later(bytes(16 * 1024))
+        desk.at_once(bytes(16 * 1024 + 1))
 
     run(scenario())

@@ -482,9 +482,9 @@ def test_the_verdict_table_forgets_after_twice_its_time_at_most():
     from xrayd.sampling.verdicts import KEEP as KEPT
 
     table.put("a", KEPT)
-    table.look_at_clock(600)
+    table.look_at_clock(600, NOW)
     assert len(table) == 1
-    table.look_at_clock(1200)
+    table.look_at_clock(1200, NOW)
     assert len(table) == 0
 
 

@@ -12,6 +12,14 @@ from collections.abc import Callable
 
 from xrayd.net.http_messages import Response
 
+_WAITING_MAX = 16
+"""Who waits is nobody who could make room: of a few hundred connections, or of memory, so little
+waits that others do not feel it. And more than that share a wake-up anyway.
+"""
+
+_BODY_BYTES_MAX = 16 * 1024
+"""A larger request is answered at once."""
+
 
 class Coalescer:
     """Answers a request at once after a quiet time, and then pauses before it answers more.
@@ -27,18 +35,25 @@ class Coalescer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[bytes, asyncio.Future[Response]]] = deque()
         self._is_pausing = False
+        self._waiting_max = _WAITING_MAX
 
     def ask(self, body: bytes) -> Response | asyncio.Future[Response]:
         """The answer, now or at the end of the pause."""
+        if (
+            self._is_pausing
+            and len(self._waiting) < self._waiting_max
+            and len(body) <= _BODY_BYTES_MAX
+        ):
+            answered = self._loop.create_future()
+            self._waiting.append((body, answered))
+            return answered
         if not self._is_pausing:
             self._pause()
-            return self._answer(body)
-        answered = self._loop.create_future()
-        self._waiting.append((body, answered))
-        return answered
+        return self._answer(body)
 
-    def answer_all(self) -> None:
-        """Answer all who wait, without waiting for the end of the pause."""
+    def end(self) -> None:
+        """Answer all who wait, and from now on everybody at once."""
+        self._waiting_max = 0
         while self._waiting:
             self._answer_next()
 

@@ -151,9 +151,12 @@ class SamplingDesk:
             # At whole seconds, when others wake the process too.
             await asyncio.sleep(_TICK_S - now() % _TICK_S)
 
+    def end_waiting(self) -> None:
+        """Answer all who wait, and from now on everybody at once, for the end has come."""
+        self._reports.end()
+
     async def finish(self, seconds: float) -> None:
         """Report what waits for its round, for at most `seconds`; nobody reports any more."""
-        self._reports.answer_all()
         if self._client is None:
             return
         try:

@@ -233,11 +233,11 @@ class Sampler:
             return keep
         self._tick(now)
         verdicts, is_undecided = self._verdicts, self._is_undecided
-        young, old_drops = verdicts.young, verdicts.old_drops
+        young, old, old_drops, young_from = verdicts.generations
         find = self._finder.find
 
         def take(document: bytes, head: Any, came_at: float) -> None:
-            nonlocal young, old_drops
+            nonlocal young, old, old_drops, young_from
             if type(head) is kind:
                 trace_id = head.trace_id
                 verdict = young.get(trace_id)
@@ -246,10 +246,13 @@ class Sampler:
                         not head.parent_id
                         and not head.in_progress
                         and not head.type
-                        # An id that is no key is looked at more closely.
+                        # An id that is not written as its key is looked at more closely.
                         and len(trace_id) == TRACE_ID_LENGTH
+                        and "1-" < trace_id < "1."  # the sign that follows: so it begins
                         and trace_id == trace_id.lower()
+                        # Not to tear a trace; and, with less to look up, not to count it twice.
                         and trace_id not in old_drops
+                        and (trace_id > young_from or trace_id not in old)
                         and trace_id not in waiting
                         and not (is_undecided and head.sdk_rule())
                         and (rule := find(head)) is not None
@@ -264,7 +267,7 @@ class Sampler:
                             verdicts.put(trace_id, verdict)
                             self._count_out(verdict, 1)
                             drop(verdict)
-                            young, old_drops = verdicts.young, verdicts.old_drops
+                            young, old, old_drops, young_from = verdicts.generations
                             return
                 elif trace_id not in waiting:
                     if verdict is KEEP:
@@ -274,7 +277,7 @@ class Sampler:
                         drop(verdict)
                     return
             otherwise(document, head, came_at)
-            young, old_drops = verdicts.young, verdicts.old_drops
+            young, old, old_drops, young_from = verdicts.generations
 
         return take
 
@@ -405,5 +408,5 @@ class Sampler:
     def _tick(self, now: float) -> None:
         """Look at the clock: `_elapsed` are the seconds since the first look, without its steps."""
         self._elapsed += min(max(now - self._now, 0.0), _TICK_MAX_S)
-        self._verdicts.look_at_clock(self._elapsed)
+        self._verdicts.look_at_clock(self._elapsed, now)
         self._now = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -59,6 +60,24 @@ def least_kept(fixed_rate: float) -> str:
     return f"{least:014x}" if least < 2**56 else "g"  # above every digit: nothing is kept
 
 
+class Generations(NamedTuple):
+    """What a table holds, for whoever decides for many documents at once.
+
+    Attributes:
+        young: what was decided or asked for lately, by `trace_key`. What is kept may be put there,
+            if `look_at_clock` is called between.
+        old: what was decided before that.
+        old_drops: the traces in it that are not kept.
+        young_from: traces that began after the old ones were decided have greater ids than this,
+            where the clock that made the id is right.
+    """
+
+    young: dict[str, Verdict]
+    old: dict[str, Verdict]
+    old_drops: set[str]
+    young_from: str
+
+
 class VerdictTable:
     """Verdicts by trace, kept for at least `ttl_s` after they were last asked for.
 
@@ -67,32 +86,34 @@ class VerdictTable:
     traces, whatever comes.
 
     Attributes:
-        young: what was decided or asked for lately, by `trace_key`; whoever decides for many at
-            once may look there first, and put there what is kept, if `look_at_clock` is called
-            between.
-        old_drops: traces decided before that which may not be kept.
+        generations: what is held; others from time to time, when something is put or the clock is
+            looked at.
     """
 
     def __init__(self, size_max: int, ttl_s: float) -> None:
-        self.young: dict[str, Verdict] = {}
-        self.old_drops: set[str] = set()
-        self._old: dict[str, Verdict] = {}
+        self.generations = Generations({}, {}, set(), "")
         self._half = max(size_max // 2, 1)
         self._ttl_s = ttl_s
-        self._elapsed_s = self._turned_at = 0.0
+        self._young, self._old, _, _ = self.generations
+        self._elapsed_s = self._turned_at = self._now = 0.0
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._old)
+        return len(self._young) + len(self._old)
 
-    def look_at_clock(self, elapsed_s: float) -> None:
-        """Forget what is due. `elapsed_s` are seconds on a clock that never steps."""
-        self._elapsed_s = elapsed_s
-        if elapsed_s - self._turned_at >= self._ttl_s or len(self.young) >= self._half:
+    def look_at_clock(self, elapsed_s: float, now: float) -> None:
+        """Forget what is due.
+
+        Args:
+            elapsed_s: seconds on a clock that never steps.
+            now: epoch seconds.
+        """
+        self._elapsed_s, self._now = elapsed_s, now
+        if elapsed_s - self._turned_at >= self._ttl_s or len(self._young) >= self._half:
             self._turn()
 
     def get(self, key: str) -> Verdict | None:
         """The verdict for a trace, by `trace_key`, if it is still known."""
-        verdict = self.young.get(key)
+        verdict = self._young.get(key)
         if verdict is None and self._old:
             verdict = self._old.pop(key, None)
             if verdict is not None:
@@ -101,11 +122,13 @@ class VerdictTable:
 
     def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
-        if len(self.young) >= self._half:
+        if len(self._young) >= self._half:
             self._turn()
-        self.young[key] = verdict
+        self._young[key] = verdict
 
     def _turn(self) -> None:
-        self.old_drops = {key for key, verdict in self.young.items() if verdict is not KEEP}
-        self._old, self.young = self.young, {}
+        self._old, self._young = self._young, {}
         self._turned_at = self._elapsed_s
+        drops = {key for key, verdict in self._old.items() if verdict is not KEEP}
+        young_from = f"1-{int(self._now) + 1:08x}"  # an id tells whole seconds
+        self.generations = Generations(self._young, self._old, drops, young_from)
