@@ -240,8 +240,7 @@ class Sampler:
             nonlocal young, old, old_drops, young_from
             if type(head) is kind:
                 trace_id = head.trace_id
-                verdict = young.get(trace_id)
-                if verdict is None:
+                if trace_id not in young:
                     if (
                         not head.parent_id
                         and not head.in_progress
@@ -270,6 +269,7 @@ class Sampler:
                             young, old, old_drops, young_from = verdicts.generations
                             return
                 elif trace_id not in waiting:
+                    verdict = young[trace_id]
                     if verdict is KEEP:
                         keep(document, head, came_at)
                     else:
