@@ -195,6 +195,17 @@ def status_of(client: socket.socket) -> bytes:
         return answer.readline()
 
 
+def end_while_three_report(process: Xrayd, rule: str) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
+        for client in clients:
+            client.sendall(targets_call(statistics(rule, 1, 5)))
+        process.get("/healthz")  # what was said before that is read
+        process.sigterm()
+        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
+    assert process.wait() == 0
+
+
 AT_ONCE = {"Drain": {"QuietSeconds": 0, "ListenSeconds": 0}}
 
 
@@ -204,14 +215,7 @@ def test_reports_that_wait_for_each_other_at_the_end_are_answered_and_counted(
     service = SamplingService(fake_xray, make_rule("a"))
     process = xrayd(config=AT_ONCE)
     rule_names(process)
-    with ExitStack() as stack:
-        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
-        for client in clients:
-            client.sendall(targets_call(statistics("a", 1, 5)))
-        process.get("/healthz")  # what was said before that is read
-        process.sigterm()
-        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
-    assert process.wait() == 0
+    end_while_three_report(process, "a")
     assert service.counted["a"] == 15
 
 
@@ -222,14 +226,7 @@ def test_reports_that_wait_at_the_end_are_answered_where_there_are_no_credential
     rules = {"RulesFile": str(tmp_path / "rules.json")}
     process = xrayd(config={**AT_ONCE, "Sampling": rules}, env=dict.fromkeys(CREDENTIALS))
     rule_names(process)
-    with ExitStack() as stack:
-        clients = [stack.enter_context(process.tcp()) for _ in range(3)]
-        for client in clients:
-            client.sendall(targets_call(statistics("Default", 1, 5)))
-        process.get("/healthz")
-        process.sigterm()
-        assert {status_of(client) for client in clients} == {b"HTTP/1.1 200 OK\r\n"}
-    assert process.wait() == 0
+    end_while_three_report(process, "Default")
 
 
 def test_a_report_that_ends_late_at_the_end_is_answered_at_once(

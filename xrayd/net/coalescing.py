@@ -10,15 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from xrayd.net.http_messages import Response
+from xrayd.net.http_messages import SMALL_BODY_BYTES, Response
 
 _WAITING_MAX = 16
 """Who waits is nobody who could make room: of a few hundred connections, or of memory, so little
 waits that others do not feel it. And more than that share a wake-up anyway.
 """
-
-_BODY_BYTES_MAX = 16 * 1024
-"""A larger request is answered at once."""
 
 
 class Coalescer:
@@ -42,7 +39,7 @@ class Coalescer:
         if (
             self._is_pausing
             and len(self._waiting) < self._waiting_max
-            and len(body) <= _BODY_BYTES_MAX
+            and len(body) <= SMALL_BODY_BYTES  # a larger one would keep room from others
         ):
             answered = self._loop.create_future()
             self._waiting.append((body, answered))

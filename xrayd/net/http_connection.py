@@ -14,7 +14,13 @@ from http import HTTPStatus
 import httptools
 
 from xrayd.net.http_heads import KnownHeads
-from xrayd.net.http_messages import Request, Response, Routes, text_response
+from xrayd.net.http_messages import (
+    SMALL_BODY_BYTES,
+    Request,
+    Response,
+    Routes,
+    text_response,
+)
 
 _HEAD_BYTES_MAX = 8 * 1024
 _HEADERS_MAX = 64
@@ -25,8 +31,6 @@ _IDLE_S = 75.0
 # and many clients lose an answer that a reset follows.
 _LEAVE_S = 2.0
 _LEAVE_BYTES_MAX = 16 * 1024 * 1024
-# Of a body, what does not count as taken from the room that large bodies share.
-_BODY_FREE_BYTES = 16 * 1024
 _HEAD_END = b"\r\n\r\n"
 _STATUS_LINES = {each.value: f"HTTP/1.1 {each} {each.phrase}\r\n" for each in HTTPStatus}
 
@@ -280,7 +284,7 @@ class Connection(asyncio.Protocol):
         if self._is_complete or self._refusal is not None:
             return
         size = len(self._body) + len(body)
-        more = max(0, size - _BODY_FREE_BYTES) - self._room_taken
+        more = max(0, size - SMALL_BODY_BYTES) - self._room_taken
         if size > self._body_max:
             self._refusal = self._too_large()
         elif not self._room.take(more):

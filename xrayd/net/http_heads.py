@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from xrayd.net.http_messages import Request
+from xrayd.net.http_messages import SMALL_BODY_BYTES, Request
 
 _HEADS_MAX = 256
 _HEAD_BYTES_MAX = 1024
-# Larger ones have to ask for room, which only the long way does.
-_BODY_BYTES_MAX = 16 * 1024
 _UNKNOWN = (Request("", "", [], b"", ""), -1)
 
 
@@ -32,7 +30,8 @@ class KnownHeads:
     def keep(self, head: bytes, request: Request) -> None:
         """Keep the head of a request that passed and came in one piece."""
         size = len(request.body)
-        is_small = len(head) <= _HEAD_BYTES_MAX and size <= _BODY_BYTES_MAX
+        # A larger body has to ask for room, which only the long way does.
+        is_small = len(head) <= _HEAD_BYTES_MAX and size <= SMALL_BODY_BYTES
         if is_small and request.header("expect") is None:
             if len(self._requests) >= _HEADS_MAX:
                 self._requests.clear()

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+SMALL_BODY_BYTES = 16 * 1024
+"""A body up to here is held without a count; larger ones share a room."""
+
 
 class Request(msgspec.Struct):
     """A request, whole. Header names are lower case; `peer` is the caller's IP address."""

@@ -98,11 +98,8 @@ class RuleFinder(Generic[_Found]):
         """How many characters of a URL decide, for all that begin with them; one more than it has
         where only all of it does: no other URL is the same so far.
         """
-        if self._span is not None:
-            # Behind a scheme of four or five letters; others are not worth looking for.
-            authority_at = url.find("://", 4, 8) + 3
-            if authority_at > 2 and (path_at := url.find("/", authority_at)) > 0:
-                return min(path_at + self._span, len(url) + 1)
+        if self._span is not None and (path_at := _path_at(url)):
+            return min(path_at + self._span, len(url) + 1)
         return len(url) + 1
 
     def _match(self, traits: _Traits) -> str:
@@ -121,13 +118,18 @@ class RuleFinder(Generic[_Found]):
         """
         if self._match_head is None or not url.isascii():
             return url
-        authority_at = url.find("://") + 3
-        path_at = url.find("/", authority_at)
-        if authority_at < 4 or path_at < 0:
+        path_at = _path_at(url)
+        if not path_at:
             return url
         url = url.lower()
         head = self._match_head(url, path_at)
         return url if head is None else url[: head.end() + 1]
+
+
+def _path_at(url: str) -> int:
+    """Where the path of a URL begins, behind its authority; 0 where it has not both."""
+    authority_at = url.find("://") + 3
+    return max(url.find("/", authority_at), 0) if authority_at > 3 else 0
 
 
 def _heads(patterns: Iterable[str]) -> set[str] | None:
