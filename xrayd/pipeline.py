@@ -22,7 +22,7 @@ from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Hold, Intake
 from xrayd.relay.ledger import Ledger
 from xrayd.relay.request import read_full_head
-from xrayd.relay.segment import Head, read_head
+from xrayd.relay.segment import read_head
 from xrayd.sieve import Sieve
 from xrayd.spool.dead import DeadLetter, DeadLetters
 from xrayd.spool.spool import Spool
@@ -71,17 +71,23 @@ class Pipeline:
         self.port = UdpPort(udp, receive_buffer_bytes)
         self.custody = Custody(self.buffer, self.ledger, self._log_spill)
         self._sieve = sieve
-        take: Hold = self.custody.take
-        take_flood: Hold = partial(self.custody.take, is_flood=True)
-        read: Callable[[bytes], Head | None] = read_head
-        begin, begin_flood = (lambda _: take), (lambda _: take_flood)
+        hold: Hold = self.custody.take
+        hold_flood: Hold = partial(self.custody.take, is_flood=True)
+        self.intake, self._flood_intake = (
+            Intake(self.ledger, self.buffer, each, self._log_refusals)
+            for each in (hold, hold_flood)
+        )
         if sieve is not None:
-            sieve.attach(self.ledger, take)
+            sieve.attach(self.ledger, hold)
             # What is sampled is sent like all the rest, whoever sent it.
-            begin = begin_flood = sieve.taker
-            read = read_full_head
-        self.intake = Intake(self.ledger, self.buffer, begin, self._log_refusals, read)
-        self._flood_intake = Intake(self.ledger, self.buffer, begin_flood, self._log_refusals, read)
+            self.intake = self._flood_intake = Intake(
+                self.ledger,
+                self.buffer,
+                hold,
+                self._log_refusals,
+                read=read_full_head,
+                sift=sieve.taker,
+            )
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(

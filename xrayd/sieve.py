@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xrayd.relay.buffer import DOCUMENT_OVERHEAD
 from xrayd.relay.ledger import Ledger
@@ -57,13 +57,17 @@ class Sieve:
         """Take over the broker's rules."""
         self._sampler.load_rules(self._broker.rules)
 
-    def taker(self, now: float) -> Take:
-        """Gives what takes the documents that come at `now` (monotonic seconds), with FullHeads."""
+    def taker(self, heads: Sequence[Head | None], now: float) -> Take:
+        """Gives what takes the documents that came together, at `now` (monotonic seconds).
+
+        `heads` are what `read_full_head` gave for them.
+        """
         self._clock = time.time()
         return self._sampler.taker(
+            heads,
             FullHead,
             self._clock,
-            self._held,
+            self._held.keys(),
             keep=self._pass_on,
             drop=self._count_out,
             otherwise=self._take,

@@ -177,8 +177,11 @@ def decide(paths: int, per_trace: int) -> float:
 
         for first in range(0, len(heads), 100):
             now = NOW + first * 0.0001
-            take = sampler.taker(FullHead, now, (), keep=keep, drop=drop, otherwise=otherwise)
-            for head in heads[first : first + 100]:
+            together = heads[first : first + 100]
+            take = sampler.taker(
+                together, FullHead, now, set(), keep=keep, drop=drop, otherwise=otherwise
+            )
+            for head in together:
                 take(b"", head, now)
         return len(heads)
 

@@ -7,6 +7,9 @@ import json
 import secrets
 import time
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sampling_samples import OWN_ID, records, rule
 
 from xrayd.relay.ledger import Ledger
@@ -17,13 +20,15 @@ from xrayd.sieve import Sieve
 
 
 class Scene:
-    """A sieve of the given rules, in `Sampling.Apply: all`, and what it passed on."""
+    """A sieve of the given rules, and what it passed on."""
 
-    def __init__(self, *rules, default_rate=0.0, default_reservoir=0, **options) -> None:
+    def __init__(
+        self, *rules, default_rate=0.0, default_reservoir=0, apply=Apply.ALL, **options
+    ) -> None:
         broker = Broker(OWN_ID, is_authority=True)
         made = records(*rules, default_rate=default_rate, default_reservoir=default_reservoir)
         broker.absorb_rules(made, time.time())
-        self.sampler = Sampler(OWN_ID, Apply.ALL, **options)
+        self.sampler = Sampler(OWN_ID, apply, **options)
         self.sieve = Sieve(self.sampler, broker)
         self.passed: list[bytes] = []
         self.ledger = Ledger()
@@ -31,9 +36,10 @@ class Scene:
 
     def drain(self, *documents: bytes) -> None:
         """Take documents that come at one time."""
-        take = self.sieve.taker(1.0)
-        for document in documents:
-            take(document, read_full_head(document), 1.0)
+        heads = [read_full_head(document) for document in documents]
+        take = self.sieve.taker(heads, 1.0)
+        for document, head in zip(documents, heads, strict=True):
+            take(document, head, 1.0)
         self.sieve.release()
 
     def requests(self) -> int:
@@ -99,7 +105,67 @@ def test_documents_of_a_trace_are_passed_on_in_the_order_they_came():
     scene = Scene(rule("all", reservoir_size=0, fixed_rate=1.0))
     one, other = new_id(), new_id()
     documents = [part(one), part(other), document(other), document(one), part(one), part(other)]
-    scene.drain(*documents)
+    scene.drain(*documents[:1])
+    scene.drain(*documents[1:])
     for trace_id in (one, other):
         came = [each for each in documents if trace_id.encode() in each]
         assert [each for each in scene.passed if trace_id.encode() in each] == came
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_verdicts_are_bounded_where_roots_alone_come(rate):
+    scene = Scene(default_rate=rate, verdicts_max=100)
+    for _ in range(20):
+        scene.drain(*(document(new_id()) for _ in range(50)))
+        assert len(scene.sampler._verdicts) <= 150
+    assert len(scene.passed) == rate * 1_000
+
+
+# At a rate of one half, two are kept and two dropped.
+IDS = [f"1-6b02e009-{number:010x}{4 * number:x}{number:013x}" for number in range(4)]
+came_of_traces = st.builds(
+    lambda trace_id, is_odd, fields: (trace_id, is_odd, fields),
+    st.sampled_from(IDS),
+    st.sampled_from([False, False, True]),  # whether its id is written in W3C's way
+    st.sampled_from([
+        {}, {}, {"parent_id": "5" * 16}, {"parent_id": "5" * 16, "type": "subsegment"},
+        {"in_progress": True}, {"aws": {"xray": {"rule_name": "x"}}}, {"name": 1},
+    ]),
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from([Apply.ALL, Apply.UNDECIDED]),
+    st.lists(st.lists(came_of_traces, max_size=6), max_size=6),
+    st.sampled_from([0, 2, 20_000]),
+)
+@settings(max_examples=200, deadline=None)
+def test_each_trace_is_passed_on_whole_and_in_order_or_counted_whole(apply, drains, hold_max):
+    scene = Scene(
+        rule("web", service_name="web", reservoir_size=1, fixed_rate=0.5),
+        apply=apply,
+        hold_documents_max=hold_max,
+    )
+    came: dict[str, list[bytes]] = {}
+    named = set()
+    for drain in drains:
+        documents = []
+        for trace_id, is_odd, fields in drain:
+            number = sum(map(len, came.values()))
+            written = trace_id.replace("-", "")[1:] if is_odd else trace_id
+            made = document(written, **{"id": f"{number:016x}", **fields})
+            came.setdefault(trace_id, []).append(made)
+            documents.append(made)
+            if "aws" in fields:
+                named.add(trace_id)
+        scene.drain(*documents)
+    scene.sieve.release_all()
+    assert scene.sieve.held == 0
+    dropped = 0
+    for trace_id, documents in came.items():
+        passed = [each for each in scene.passed if each in documents]
+        assert passed in ([], documents)
+        if apply is Apply.UNDECIDED and hold_max == 20_000 and trace_id in named:
+            assert passed
+        dropped += len(documents) - len(passed)
+    assert scene.ledger.sampled_out.total() == dropped

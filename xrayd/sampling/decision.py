@@ -8,9 +8,10 @@ at the end of that time, because the complete one may say more.
 
 **How far the verdict depends on the order of arrival.** For a trace whose root arrives within the
 hold, not at all, as far as the fixed rate goes: it is a function of root and trace id. (A reservoir
-is first come, first served by nature; a trace with several roots goes by the first.) Two daemons
-that see different parts of a trace agree when both see the root, or when the root's rule is Default
-or has Default's rate; otherwise what the lower rate keeps is a subset of what the higher keeps.
+is first come, first served by nature; a trace with several roots goes by the first, or, where they
+come together, by the first that is written as nearly all are.) Two daemons that see different parts
+of a trace agree when both see the root, or when the root's rule is Default or has Default's rate;
+otherwise what the lower rate keeps is a subset of what the higher keeps.
 
 **`undecided`.** A document that names a rule (`aws.xray` in it) proves that an SDK decided: its
 trace is kept, whatever order the parts come in. SDKs put the name only into the segment of the
@@ -35,7 +36,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Any
 
@@ -45,11 +47,12 @@ from xrayd.sampling.atwork import RuleAtWork
 from xrayd.sampling.document import Document, OtlpDocument
 from xrayd.sampling.finding import RuleFinder
 from xrayd.sampling.report import Report, Statistics, Target
+from xrayd.sampling.roots import new_roots
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
 from xrayd.sampling.verdicts import (
     HOLD,
     KEEP,
-    TRACE_ID_LENGTH,
+    RANDOM_PART,
     Verdict,
     VerdictTable,
     least_kept,
@@ -111,7 +114,7 @@ class Sampler:
     `take_releases` after every burst and at least every second, and does with each trace as told.
 
     Attributes:
-        sampled_out: documents dropped so far, by rule.
+        asks_for_sdk_rule: whether what an SDK decided matters here, so that it must be read.
         held_documents: documents held now.
         held_bytes: their size.
     """
@@ -140,12 +143,11 @@ class Sampler:
             verdict_ttl_s: seconds a verdict is remembered after it was last needed.
             keep_rootless: keep a trace whose root does not come, instead of asking Default.
         """
-        self.sampled_out: dict[str, int] = {}
+        self.asks_for_sdk_rule = apply is Apply.UNDECIDED
         self.held_documents = 0
         self.held_bytes = 0
         self._client_id = client_id
         self._is_off = apply is Apply.OFF
-        self._is_undecided = apply is Apply.UNDECIDED
         self._hold_s = hold_s
         self._documents_max = hold_documents_max
         self._bytes_max = hold_bytes_max
@@ -205,79 +207,46 @@ class Sampler:
         verdict = self._verdicts.get(key)  # nearly every id is written as its key
         if verdict is None:
             verdict = self._decide_unknown(key, document, size_bytes, now)
-        if verdict is not KEEP and verdict is not HOLD:
-            self._count_out(verdict, 1)
         return verdict
 
     def taker(
         self,
+        heads: Sequence[object],
         kind: type[Document],
         now: float,
-        waiting: Container[str],
+        waiting: AbstractSet[str],
         *,
         keep: Take,
         drop: Callable[[Verdict], None],
         otherwise: Take,
     ) -> Take:
-        """Decides for the documents that come at one time, at `now` (epoch seconds).
+        """Decides for the documents that come together, at `now` (epoch seconds).
 
         What it gives takes each with its head and the time it came. Nearly all are roots of new
-        traces, or of traces whose verdict is known: those go to `keep`, or are lost to `drop`.
-        Everything else goes to `otherwise`, which must `decide`: what has no head of `kind`, what
-        belongs to a trace that is `waiting` (the caller holds documents of it, by `trace_key`), and
+        traces, which are decided here and now, or of traces whose verdict is known: those go to
+        `keep`, or are lost to `drop`. Everything else goes to `otherwise`, which must `decide`:
+        what has no head of `kind` or an id in another spelling, what belongs to a trace that is
+        `waiting` (the caller holds documents of it, by `trace_key`) or was decided long ago, and
         what has to wait.
-
-        One function with nothing to look up but its variables, for it runs for every document.
         """
         if self._is_off:
             return keep
         self._tick(now)
-        verdicts, is_undecided = self._verdicts, self._is_undecided
-        young, old, old_drops, young_from = verdicts.generations
-        find = self._finder.find
+        self._decide_ahead(heads, kind, now, waiting)
+        verdicts = self._verdicts
+        kept, drops = verdicts.young
 
         def take(document: bytes, head: Any, came_at: float) -> None:
-            nonlocal young, old, old_drops, young_from
-            if type(head) is kind:
-                trace_id = head.trace_id
-                if trace_id not in young:
-                    if (
-                        not head.parent_id
-                        and not head.in_progress
-                        and not head.type
-                        # An id that is not written as its key is looked at more closely.
-                        and len(trace_id) == TRACE_ID_LENGTH
-                        and "1-" < trace_id < "1."  # the sign that follows: so it begins
-                        and trace_id == trace_id.lower()
-                        # Not to tear a trace; and, with less to look up, not to count it twice.
-                        and trace_id not in old_drops
-                        and (trace_id > young_from or trace_id not in old)
-                        and trace_id not in waiting
-                        and not (is_undecided and head.sdk_rule())
-                        and (rule := find(head)) is not None
-                    ):
-                        verdict = rule.judge(trace_id, now)
-                        if verdict is KEEP:
-                            young[trace_id] = KEEP
-                            keep(document, head, came_at)
-                            return
-                        if not is_undecided:
-                            rule.dropped += 1
-                            verdicts.put(trace_id, verdict)
-                            self._count_out(verdict, 1)
-                            drop(verdict)
-                            young, old, old_drops, young_from = verdicts.generations
-                            return
-                elif trace_id not in waiting:
-                    verdict = young[trace_id]
-                    if verdict is KEEP:
-                        keep(document, head, came_at)
-                    else:
-                        self._count_out(verdict, 1)
-                        drop(verdict)
+            nonlocal kept, drops
+            if type(head) is kind and (trace_id := head.trace_id) not in waiting:
+                if trace_id in kept:
+                    keep(document, head, came_at)
+                    return
+                if (verdict := drops.get(trace_id)) is not None:
+                    drop(verdict)
                     return
             otherwise(document, head, came_at)
-            young, old, old_drops, young_from = verdicts.generations
+            kept, drops = verdicts.young
 
         return take
 
@@ -290,7 +259,6 @@ class Sampler:
         drops = [verdict for verdict in verdicts if verdict is not KEEP]
         if not drops or len(drops) < len(verdicts):
             return KEEP
-        self._count_out(drops[0], 1)
         return drops[0]
 
     def take_releases(self, now: float) -> list[Release]:
@@ -313,6 +281,36 @@ class Sampler:
         for key, held in list(self._held.items()):
             self._settle(key, self._fallback(key, held, now))
 
+    def _decide_ahead(
+        self, heads: Sequence[object], kind: type[Document], now: float, waiting: AbstractSet[str]
+    ) -> None:
+        """Decide what can be decided at once, and for many together, of traces not known yet."""
+        if self.asks_for_sdk_rule:
+            for head in heads:
+                if type(head) is kind and head.sdk_rule():
+                    self.decide(head, 0, now)  # to keep: nothing is held
+        complete = [
+            head
+            for head in heads
+            if type(head) is kind and not (head.parent_id or head.in_progress or head.type)
+        ]
+        roots = new_roots(complete, self._verdicts, waiting)
+        kept, drops = self._verdicts.young
+        old_kept = self._verdicts.old.kept
+        for root, rule in zip(roots, self._finder.find_all(roots), strict=True):
+            if rule is None:
+                continue
+            key = root.trace_id
+            # What `judge` would say, for most: to call it for each took 0.1 µs more.
+            if now == rule.reservoir.empty_at and key[RANDOM_PART] >= rule.least:
+                rule.kept += 1
+                kept.add(key)
+            elif (verdict := rule.judge(key, now)) is KEEP:
+                kept.add(key)
+            elif not self.asks_for_sdk_rule and key not in old_kept:
+                rule.dropped += 1
+                drops[key] = verdict
+
     def _decide_unknown(
         self, trace_id: str, document: Document, size_bytes: int, now: float
     ) -> Verdict:
@@ -322,7 +320,7 @@ class Sampler:
             return KEEP
         if key != trace_id and (verdict := self._verdicts.get(key)) is not None:
             return verdict
-        if not self._rules or (self._is_undecided and document.sdk_rule()):
+        if not self._rules or (self.asks_for_sdk_rule and document.sdk_rule()):
             return self._settle(key, KEEP)
         held = self._held.get(key)
         is_root = not document.type and not document.parent_id
@@ -336,7 +334,7 @@ class Sampler:
                 if verdict is KEEP and held is None:
                     self._verdicts.put(key, KEEP)
                     return KEEP
-                if verdict is KEEP or not self._is_undecided:
+                if verdict is KEEP or not self.asks_for_sdk_rule:
                     return self._settle(key, verdict)
                 held = held or _Held(self._elapsed)
                 held.condemned_by = rule
@@ -348,7 +346,7 @@ class Sampler:
             return KEEP
         verdict = self._verdicts.get(key)
         if verdict is None:
-            verdict = KEEP if self._is_undecided else self._judge_default(key, now)
+            verdict = KEEP if self.asks_for_sdk_rule else self._judge_default(key, now)
             self._settle(key, verdict)
         return verdict
 
@@ -397,13 +395,7 @@ class Sampler:
             self.held_documents -= held.documents
             self.held_bytes -= held.size_bytes
             self._releases.append(Release(key, verdict, held.documents, held.size_bytes))
-            if verdict is not KEEP:
-                self._count_out(verdict, held.documents)
         return verdict
-
-    def _count_out(self, verdict: Verdict, documents: int) -> None:
-        name = verdict.rule_name or ""
-        self.sampled_out[name] = self.sampled_out.get(name, 0) + documents
 
     def _tick(self, now: float) -> None:
         """Look at the clock: `_elapsed` are the seconds since the first look, without its steps."""

@@ -52,17 +52,22 @@ class RuleFinder(Generic[_Found]):
         """What was given for the rule that takes a root: Default where no other does; None where
         that is missing too.
         """
-        http = root.http
-        if http is None or (request := http.request) is None:
+        return self.find_all((root,))[0]
+
+    def find_all(self, roots: Iterable[Document]) -> list[_Found | None]:
+        """For each root what `find` gives."""
+        cut_of, found_by = self._cuts.get, self._by_traits.get
+        every = []
+        for root in roots:
             url = method = ""
-        else:
-            url, method = request.url, request.method
-        name, origin, resource_arn = root.name, root.origin, root.resource_arn
-        cut = self._cuts.get(name, _SHORTEST)
-        found = self._by_traits.get((name, origin, url[:cut], method, resource_arn))
-        if found is None:
-            found = self._find_by_kind((name, origin, url, method, resource_arn))
-        return found
+            if (http := root.http) is not None and (request := http.request) is not None:
+                url, method = request.url, request.method
+            name, origin, resource_arn = root.name, root.origin, root.resource_arn
+            found = found_by((name, origin, url[: cut_of(name, _SHORTEST)], method, resource_arn))
+            if found is None:
+                found = self._find_by_kind((name, origin, url, method, resource_arn))
+            every.append(found)
+        return every
 
     def _find_by_kind(self, traits: _Traits) -> _Found | None:
         name, origin, url, method, resource_arn = traits

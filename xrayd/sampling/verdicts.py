@@ -60,45 +60,50 @@ def least_kept(fixed_rate: float) -> str:
     return f"{least:014x}" if least < 2**56 else "g"  # above every digit: nothing is kept
 
 
-class Generations(NamedTuple):
-    """What a table holds, for whoever decides for many documents at once.
+class Generation(NamedTuple):
+    """Traces, by `trace_key`: those kept, and those dropped with their verdict.
 
-    Attributes:
-        young: what was decided or asked for lately, by `trace_key`. What is kept may be put there,
-            if `look_at_clock` is called between.
-        old: what was decided before that.
-        old_drops: the traces in it that are not kept.
-        young_from: traces that began after the old ones were decided have greater ids than this,
-            where the clock that made the id is right.
+    Where it is large and cold, a set is looked into at half the cost of a dictionary: its hashes
+    are beside each other.
     """
 
-    young: dict[str, Verdict]
-    old: dict[str, Verdict]
-    old_drops: set[str]
-    young_from: str
+    kept: set[str]
+    drops: dict[str, Verdict]
+
+    def find(self, key: str) -> Verdict | None:
+        """What was decided for a trace; None where nothing was."""
+        return KEEP if key in self.kept else self.drops.get(key)
 
 
 class VerdictTable:
     """Verdicts by trace, kept for at least `ttl_s` after they were last asked for.
 
-    Two generations: what is asked for moves to the young one; when that is full or has lived for a
-    TTL it becomes the old one, and the old one is forgotten. So memory is bounded by `size_max`
-    traces, whatever comes.
+    Two generations: what is asked for is put into the young one too; when that is full or has lived
+    for a TTL it becomes the old one, and the old one is forgotten. So memory is bounded by
+    `size_max` traces, whatever comes.
+
+    Whoever decides for many documents at once may look into the generations and put their verdicts
+    into the young one, beyond its bound, if `look_at_clock` is called between.
 
     Attributes:
-        generations: what is held; others from time to time, when something is put or the clock is
-            looked at.
+        young: what was decided or asked for lately; another one after any other call from time to
+            time.
+        old: what was decided before that.
+        young_from: traces that began after the old ones were decided have greater ids than this,
+            where the clock that made the id is right and ours did not step back.
     """
 
     def __init__(self, size_max: int, ttl_s: float) -> None:
-        self.generations = Generations({}, {}, set(), "")
+        self.young = Generation(set(), {})
+        self.old = Generation(set(), {})
+        self.young_from = ""
         self._half = max(size_max // 2, 1)
         self._ttl_s = ttl_s
-        self._young, self._old, _, _ = self.generations
         self._elapsed_s = self._turned_at = self._now = 0.0
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        """Entries; a trace may have one in each generation."""
+        return sum(len(each.kept) + len(each.drops) for each in (self.young, self.old))
 
     def look_at_clock(self, elapsed_s: float, now: float) -> None:
         """Forget what is due.
@@ -108,27 +113,29 @@ class VerdictTable:
             now: epoch seconds.
         """
         self._elapsed_s, self._now = elapsed_s, now
-        if elapsed_s - self._turned_at >= self._ttl_s or len(self._young) >= self._half:
+        if elapsed_s - self._turned_at >= self._ttl_s or self._is_full():
             self._turn()
 
     def get(self, key: str) -> Verdict | None:
         """The verdict for a trace, by `trace_key`, if it is still known."""
-        verdict = self._young.get(key)
-        if verdict is None and self._old:
-            verdict = self._old.pop(key, None)
-            if verdict is not None:
-                self.put(key, verdict)
+        verdict = self.young.find(key)
+        if verdict is None and (verdict := self.old.find(key)) is not None:
+            self.put(key, verdict)
         return verdict
 
     def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
-        if len(self._young) >= self._half:
+        if self._is_full():
             self._turn()
-        self._young[key] = verdict
+        if verdict is KEEP:
+            self.young.kept.add(key)
+        else:
+            self.young.drops[key] = verdict
+
+    def _is_full(self) -> bool:
+        return len(self.young.kept) + len(self.young.drops) >= self._half
 
     def _turn(self) -> None:
-        self._old, self._young = self._young, {}
+        self.old, self.young = self.young, Generation(set(), {})
         self._turned_at = self._elapsed_s
-        drops = {key for key, verdict in self._old.items() if verdict is not KEEP}
-        young_from = f"1-{int(self._now) + 1:08x}"  # an id tells whole seconds
-        self.generations = Generations(self._young, self._old, drops, young_from)
+        self.young_from = f"1-{int(self._now) + 1:08x}"  # an id tells whole seconds
