@@ -21,7 +21,6 @@ from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
 from xrayd.relay.intake import Hold, Intake
 from xrayd.relay.ledger import Ledger
-from xrayd.relay.request import read_full_head
 from xrayd.relay.segment import read_head
 from xrayd.sieve import Sieve
 from xrayd.spool.dead import DeadLetter, DeadLetters
@@ -85,7 +84,7 @@ class Pipeline:
                 self.buffer,
                 hold,
                 self._log_refusals,
-                read=read_full_head,
+                read=sieve.read,
                 sift=sieve.taker,
             )
         self.pace = Pace(concurrency, random.random)

@@ -13,7 +13,13 @@ from collections.abc import Callable, Sequence
 
 from xrayd.relay.buffer import DOCUMENT_OVERHEAD
 from xrayd.relay.ledger import Ledger
-from xrayd.relay.request import FullHead, OddHead
+from xrayd.relay.request import (
+    FullHead,
+    NamingHead,
+    OddHead,
+    read_full_head,
+    read_naming_head,
+)
 from xrayd.relay.segment import Head, read_head
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Sampler, Take
@@ -36,6 +42,7 @@ class Sieve:
 
     Attributes:
         held: documents that wait for their trace's verdict.
+        read: reads of a document what is asked for here.
     """
 
     def __init__(self, sampler: Sampler, broker: Broker) -> None:
@@ -43,6 +50,10 @@ class Sieve:
         self._broker = broker
         self._ledger = Ledger()
         self.held = 0
+        self.read: Callable[[bytes], Head | None] = read_full_head
+        self._kind = FullHead
+        if sampler.asks_for_sdk_rule:
+            self.read, self._kind = read_naming_head, NamingHead
         self._clock = 0.0
         self._held: dict[str, list[tuple[bytes, float]]] = {}
         self._pass_on: Take = lambda *_: None
@@ -60,12 +71,12 @@ class Sieve:
     def taker(self, heads: Sequence[Head | None], now: float) -> Take:
         """Gives what takes the documents that came together, at `now` (monotonic seconds).
 
-        `heads` are what `read_full_head` gave for them.
+        `heads` are what `read` gave for them.
         """
         self._clock = time.time()
         return self._sampler.taker(
             heads,
-            FullHead,
+            self._kind,
             self._clock,
             self._held.keys(),
             keep=self._pass_on,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from sampling_samples import OWN_ID, records, rule
 
 from xrayd.relay.ledger import Ledger
-from xrayd.relay.request import read_full_head
 from xrayd.sampling.broker import Broker
 from xrayd.sampling.decision import Apply, Sampler
 from xrayd.sieve import Sieve
@@ -36,7 +35,7 @@ class Scene:
 
     def drain(self, *documents: bytes) -> None:
         """Take documents that come at one time."""
-        heads = [read_full_head(document) for document in documents]
+        heads = [self.sieve.read(document) for document in documents]
         take = self.sieve.taker(heads, 1.0)
         for document, head in zip(documents, heads, strict=True):
             take(document, head, 1.0)

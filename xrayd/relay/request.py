@@ -46,6 +46,15 @@ class FullHead(Head, gc=False):
     origin: str = ""
     resource_arn: str = ""
     http: Http | None = None
+
+    def sdk_rule(self) -> str:
+        """The rule an SDK decided by; "" where none is named, or where it is not read."""
+        return ""
+
+
+class NamingHead(FullHead, gc=False):
+    """A full head with the rule an SDK decided by. To read that too costs 0.1 µs."""
+
     aws: Aws | None = None
 
     def sdk_rule(self) -> str:
@@ -54,11 +63,12 @@ class FullHead(Head, gc=False):
         return "" if xray is None else xray.sampling_rule_name or xray.rule_name
 
 
-class OddHead(FullHead, gc=False):
+class OddHead(NamingHead, gc=False):
     """The head of a document that only the slower way could read."""
 
 
 _decode = msgspec.json.Decoder(FullHead).decode
+_decode_naming = msgspec.json.Decoder(NamingHead).decode
 
 
 def read_full_head(document: bytes) -> FullHead | None:
@@ -70,7 +80,18 @@ def read_full_head(document: bytes) -> FullHead | None:
     try:
         return _decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
+        return _read_odd(document)
+
+
+def read_naming_head(document: bytes) -> NamingHead | None:
+    """Like `read_full_head`, with the rule an SDK decided by."""
+    try:
+        return _decode_naming(document)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_odd(document)
+
+
+def _read_odd(document: bytes) -> OddHead | None:
     if not document.lstrip().startswith(b"{"):
         return None
     try:
