@@ -149,6 +149,8 @@ class Sieve:
         payload = read_otlp(document)
         if payload is not None:
             verdict = self._sampler.decide_otlp(payload, self._clock)
+            if self._held:
+                self._release(self._clock)  # what came earlier of its traces goes first
             if verdict is not KEEP:
                 self._count_out(verdict)
                 return
