@@ -201,7 +201,7 @@ def test_a_document_with_a_nan_shares_the_fate_of_its_trace(
 
     def odd(documents: list[str]) -> list[str]:
         odd_metadata = documents[1][:-1] + ',"metadata":{"a":{"b":NaN}}}'
-        odd_progress = documents[0][:-1] + ',"aws":["no object"]}'
+        odd_progress = documents[0][:-1] + ',"resource_arn":["no text"]}'
         return [odd_progress, odd_metadata, *documents[2:]]
 
     kept, dropped = odd(documents_of(new_trace(), "keep")), odd(documents_of(new_trace()))

@@ -62,8 +62,8 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 
 
-def otlp() -> bytes:
-    span = field(1, secrets.token_bytes(16))
+def otlp(trace: bytes | None = None) -> bytes:
+    span = field(1, trace or secrets.token_bytes(16))
     return b"T1S" + base64.b64encode(field(1, field(2, field(2, span))))
 
 
@@ -109,6 +109,26 @@ def test_documents_of_a_trace_are_passed_on_in_the_order_they_came():
     for trace_id in (one, other):
         came = [each for each in documents if trace_id.encode() in each]
         assert [each for each in scene.passed if trace_id.encode() in each] == came
+
+
+@pytest.mark.parametrize("apply", [Apply.ALL, Apply.UNDECIDED])
+def test_an_otlp_payload_does_not_overtake_what_is_held_of_its_trace(apply):
+    scene = Scene(default_rate=1.0, apply=apply)
+    trace_id = new_id()
+    held, payload = part(trace_id), otlp(bytes.fromhex(trace_id.replace("-", "")[1:]))
+    scene.drain(held)
+    scene.drain(payload)
+    assert scene.passed == [held, payload]
+
+
+@pytest.mark.parametrize("odd", ['"name": 1', '"x": NaN', f'"name": {"9" * 5_000}'])
+def test_a_document_that_is_hard_to_read_belongs_to_its_trace_all_the_same(odd):
+    scene = Scene()
+    trace_id = new_id()
+    scene.drain(document(trace_id))
+    scene.drain(f'{{"trace_id": "{trace_id}", {odd}}}'.encode())
+    assert scene.passed == []
+    assert scene.ledger.sampled_out.total() == 2
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])

@@ -95,7 +95,8 @@ def _read_odd(document: bytes) -> OddHead | None:
     if not document.lstrip().startswith(b"{"):
         return None
     try:
-        fields = json.loads(document.decode("utf-8", "replace"))  # so it is sent, too
+        # So it is sent, too. No number is read, and of some Python makes none: they are too long.
+        fields = json.loads(document.decode("utf-8", "replace"), parse_int=float)
     except (ValueError, RecursionError):
         return None
     request = _object(_object(fields, "http"), "request")
