@@ -22,7 +22,7 @@ from xrayd.relay.request import (
 )
 from xrayd.relay.segment import Head, read_head
 from xrayd.sampling.broker import Broker
-from xrayd.sampling.decision import Sampler, Take
+from xrayd.sampling.decision import Release, Sampler, Take
 from xrayd.sampling.otlp import read_otlp
 from xrayd.sampling.verdicts import HOLD, KEEP, Verdict, trace_key
 
@@ -68,48 +68,44 @@ class Sieve:
         """Take over the broker's rules."""
         self._sampler.load_rules(self._broker.rules)
 
-    def taker(self, heads: Sequence[Head | None], now: float) -> Take:
-        """Gives what takes the documents that came together, at `now` (monotonic seconds).
-
-        `heads` are what `read` gave for them.
-        """
+    def taker(self, heads: Sequence[Head | None]) -> Take:
+        """Gives what takes the documents that came together; `heads` are what `read` gave."""
         self._clock = time.time()
-        return self._sampler.taker(
+        take = self._sampler.taker(
             heads,
             self._kind,
             self._clock,
-            self._held.keys(),
             keep=self._pass_on,
             drop=self._count_out,
             otherwise=self._take,
         )
+        self._release(self._sampler.take_decided())
+        return take
 
     def _take(self, document: bytes, head: Head | None, now: float) -> None:
         if not isinstance(head, FullHead):
             self._take_otlp(document, now)
             return
         verdict = self._sampler.decide(head, len(document) + _HOLD_OVERHEAD, self._clock)
-        key = trace_key(head.trace_id)
         if verdict is HOLD:
+            key = trace_key(head.trace_id)
             assert key is not None  # only traces with an id are held
             self._held.setdefault(key, []).append((document, now))
             self.held += 1
-            return
-        if key in self._held:
-            self._release(self._clock)  # what came earlier of this trace goes first
+        self._release(self._sampler.take_decided())  # what came earlier of this trace goes first
         if verdict is KEEP:
             # An odd one is what it is without us: not read.
             self._pass_on(document, read_head(document) if type(head) is OddHead else head, now)
-        else:
+        elif verdict is not HOLD:
             self._count_out(verdict)
 
     def release(self) -> None:
         """Pass on, or count out, what is decided by now."""
         if self._held:
-            self._release(time.time())
+            self._release(self._sampler.take_releases(time.time()))
 
-    def _release(self, now: float) -> None:
-        for release in self._sampler.take_releases(now):
+    def _release(self, releases: list[Release]) -> None:
+        for release in releases:
             documents = self._held.pop(release.trace, [])
             self.held -= len(documents)
             if release.verdict is KEEP:
@@ -149,8 +145,7 @@ class Sieve:
         payload = read_otlp(document)
         if payload is not None:
             verdict = self._sampler.decide_otlp(payload, self._clock)
-            if self._held:
-                self._release(self._clock)  # what came earlier of its traces goes first
+            self._release(self._sampler.take_decided())
             if verdict is not KEEP:
                 self._count_out(verdict)
                 return

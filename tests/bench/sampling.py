@@ -178,9 +178,7 @@ def decide(paths: int, per_trace: int) -> float:
         for first in range(0, len(heads), 100):
             now = NOW + first * 0.0001
             together = heads[first : first + 100]
-            take = sampler.taker(
-                together, FullHead, now, set(), keep=keep, drop=drop, otherwise=otherwise
-            )
+            take = sampler.taker(together, FullHead, now, keep=keep, drop=drop, otherwise=otherwise)
             for head in together:
                 take(b"", head, now)
         return len(heads)

@@ -38,7 +38,7 @@ class Front:
     def hold(self, document, head, now) -> None:
         self.held.append((document, head.id, now))
 
-    def sift(self, heads, now):
+    def sift(self, heads):
         self.shown.append([head.id for head in heads])
         return self.hold
 

@@ -12,7 +12,7 @@ from sampling_samples import NOW, OWN_ID, body, client, rule
 
 from xrayd.relay.request import Http, HttpRequest
 from xrayd.sampling.broker import Broker
-from xrayd.sampling.decision import Apply, Sampler
+from xrayd.sampling.decision import Apply, Release, Sampler
 from xrayd.sampling.document import OtlpDocument
 from xrayd.sampling.matching import Dialect, Matcher, MatchRequest, host_and_path
 from xrayd.sampling.report import Statistics, Target
@@ -97,11 +97,11 @@ class Relay:
             documents,
             Document,
             now,
-            self.held.keys(),
             keep=self.keep,
             drop=self.drop,
             otherwise=partial(self.decide, size, now),
         )
+        self.release(self.sampler.take_decided())
         for document in documents:
             self.number += 1
             take(b"", document, 0.0)
@@ -120,9 +120,13 @@ class Relay:
             self.held.setdefault(trace_key(document.trace_id), []).append(self.number)
         else:
             self.fate[self.number] = verdict.action, verdict.rule_name
+        self.release(self.sampler.take_decided())
 
     def turn(self, now: float) -> None:
-        for release in self.sampler.take_releases(now):
+        self.release(self.sampler.take_releases(now))
+
+    def release(self, releases: list[Release]) -> None:
+        for release in releases:
             numbers = self.held.pop(release.trace)
             assert len(numbers) == release.documents
             for number in numbers:

@@ -36,7 +36,7 @@ class Scene:
     def drain(self, *documents: bytes) -> None:
         """Take documents that come at one time."""
         heads = [self.sieve.read(document) for document in documents]
-        take = self.sieve.taker(heads, 1.0)
+        take = self.sieve.taker(heads)
         for document, head in zip(documents, heads, strict=True):
             take(document, head, 1.0)
         self.sieve.release()
@@ -121,6 +121,14 @@ def test_an_otlp_payload_does_not_overtake_what_is_held_of_its_trace(apply):
     assert scene.passed == [held, payload]
 
 
+def test_sieve_and_sampler_agree_on_what_is_held_even_where_a_verdict_is_forgotten_at_once():
+    scene = Scene(verdicts_max=2, hold_documents_max=1)
+    trace_id = new_id()
+    scene.drain(part(trace_id))
+    scene.drain(*(part(new_id()) for _ in range(3)), part(trace_id))
+    assert scene.sieve.held == scene.sampler.held_documents == 1
+
+
 @pytest.mark.parametrize("odd", ['"name": 1', '"x": NaN', f'"name": {"9" * 5_000}'])
 def test_a_document_that_is_hard_to_read_belongs_to_its_trace_all_the_same(odd):
     scene = Scene()
@@ -178,6 +186,7 @@ def test_each_trace_is_passed_on_whole_and_in_order_or_counted_whole(apply, drai
             if "aws" in fields:
                 named.add(trace_id)
         scene.drain(*documents)
+        assert scene.sieve.held == scene.sampler.held_documents
     scene.sieve.release_all()
     assert scene.sieve.held == 0
     dropped = 0

@@ -14,9 +14,9 @@ from xrayd.relay.segment import Head, Kind, kind_of, read_head
 Hold = Callable[[bytes, Head | None, float], None]
 """Takes an accepted document, with what could be read of it, at a monotonic time."""
 
-Sift = Callable[[Sequence[Head | None], float], Hold]
-"""Shown what could be read of the documents that came together, at a monotonic time; gives what
-takes them, one by one and in that order.
+Sift = Callable[[Sequence[Head | None]], Hold]
+"""Shown what could be read of the documents that came together; gives what takes them, one by one
+and in that order.
 """
 
 _TOGETHER_MAX = 1_000
@@ -104,7 +104,7 @@ class Intake:
             hold = self._hold
             if self._sift is not None:
                 heads = list(heads)
-                hold = self._sift(heads, now)
+                hold = self._sift(heads)
             segments = 0
             for document, head in zip(together, heads, strict=True):
                 if head is not None and head.type == "":

@@ -37,7 +37,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Any
 
@@ -110,8 +109,9 @@ class _Held:
 class Sampler:
     """Decides for each document: keep, drop, or hold until its trace is decided.
 
-    The caller keeps the bytes of held documents by `trace_key(document.trace_id)`, asks for
-    `take_releases` after every burst and at least every second, and does with each trace as told.
+    The caller keeps the bytes of held documents by `trace_key(document.trace_id)`, and does with
+    each trace as it is told: by `take_decided` after each decision, before it asks for another or
+    passes anything on, and by `take_releases` at least every second.
 
     Attributes:
         asks_for_sdk_rule: whether what an SDK decided matters here, so that it must be read.
@@ -214,7 +214,6 @@ class Sampler:
         heads: Sequence[object],
         kind: type[Document],
         now: float,
-        waiting: AbstractSet[str],
         *,
         keep: Take,
         drop: Callable[[Verdict], None],
@@ -225,21 +224,20 @@ class Sampler:
         What it gives takes each with its head and the time it came. Nearly all are roots of new
         traces, which are decided here and now, or of traces whose verdict is known: those go to
         `keep`, or are lost to `drop`. Everything else goes to `otherwise`, which must `decide`:
-        what has no head of `kind` or an id in another spelling, what belongs to a trace that is
-        `waiting` (the caller holds documents of it, by `trace_key`) or was decided long ago, and
-        what has to wait.
+        what has no head of `kind` or an id in another spelling, what belongs to a trace of which
+        documents are held or that was decided long ago, and what has to wait.
         """
         if self._is_off:
             return keep
         self._tick(now)
-        self._decide_ahead(heads, kind, now, waiting)
+        self._decide_ahead(heads, kind, now)
         verdicts = self._verdicts
         kept, drops = verdicts.young
 
         def take(document: bytes, head: Any, came_at: float) -> None:
             nonlocal kept, drops
-            if type(head) is kind and (trace_id := head.trace_id) not in waiting:
-                if trace_id in kept:
+            if type(head) is kind:
+                if (trace_id := head.trace_id) in kept:
                     keep(document, head, came_at)
                     return
                 if (verdict := drops.get(trace_id)) is not None:
@@ -261,10 +259,16 @@ class Sampler:
             return KEEP
         return drops[0]
 
-    def take_releases(self, now: float) -> list[Release]:
-        """Traces decided since the last call whose held documents wait, oldest decision first.
+    def take_decided(self) -> list[Release]:
+        """Traces decided since the last call whose held documents wait, oldest decision first."""
+        if not self._releases:
+            return []
+        releases, self._releases = self._releases, []
+        return releases
 
-        Traces that have been held for long enough are decided now.
+    def take_releases(self, now: float) -> list[Release]:
+        """What `take_decided` gives, with traces that have been held for long enough: they are
+        decided now.
         """
         self._tick(now)
         while self._held:
@@ -272,8 +276,7 @@ class Sampler:
             if self._elapsed - held.since < self._hold_s:
                 break
             self._settle(key, self._fallback(key, held, now))
-        releases, self._releases = self._releases, []
-        return releases
+        return self.take_decided()
 
     def decide_held(self, now: float) -> None:
         """Decide every trace that is held, without its root where that has not come."""
@@ -281,9 +284,7 @@ class Sampler:
         for key, held in list(self._held.items()):
             self._settle(key, self._fallback(key, held, now))
 
-    def _decide_ahead(
-        self, heads: Sequence[object], kind: type[Document], now: float, waiting: AbstractSet[str]
-    ) -> None:
+    def _decide_ahead(self, heads: Sequence[object], kind: type[Document], now: float) -> None:
         """Decide what can be decided at once, and for many together, of traces not known yet."""
         if self.asks_for_sdk_rule:
             for head in heads:
@@ -294,7 +295,7 @@ class Sampler:
             for head in heads
             if type(head) is kind and not (head.parent_id or head.in_progress or head.type)
         ]
-        roots = new_roots(complete, self._verdicts, waiting)
+        roots = new_roots(complete, self._verdicts, self._held.keys())
         kept, drops = self._verdicts.young
         old_kept = self._verdicts.old.kept
         for root, rule in zip(roots, self._finder.find_all(roots), strict=True):
