@@ -199,7 +199,7 @@ class Sampler:
 
         Returns:
             Keep, drop, or hold: the last until a `Release` for its trace. Other documents of the
-            trace that were held before are released by `take_releases`, never here.
+            trace that were held before are released by `take_decided`, never here.
         """
         if now != self._now:
             self._tick(now)
@@ -261,8 +261,6 @@ class Sampler:
 
     def take_decided(self) -> list[Release]:
         """Traces decided since the last call whose held documents wait, oldest decision first."""
-        if not self._releases:
-            return []
         releases, self._releases = self._releases, []
         return releases
 
