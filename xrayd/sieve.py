@@ -22,7 +22,8 @@ from xrayd.relay.request import (
 )
 from xrayd.relay.segment import Head, read_head
 from xrayd.sampling.broker import Broker
-from xrayd.sampling.decision import Release, Sampler, Take
+from xrayd.sampling.decision import Sampler, Take
+from xrayd.sampling.holding import Release
 from xrayd.sampling.otlp import read_otlp
 from xrayd.sampling.verdicts import HOLD, KEEP, Verdict, trace_key
 

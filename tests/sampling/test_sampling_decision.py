@@ -12,8 +12,9 @@ from sampling_samples import NOW, OWN_ID, body, client, rule
 
 from xrayd.relay.request import Http, HttpRequest
 from xrayd.sampling.broker import Broker
-from xrayd.sampling.decision import Apply, Release, Sampler
+from xrayd.sampling.decision import Apply, Sampler
 from xrayd.sampling.document import OtlpDocument
+from xrayd.sampling.holding import Release
 from xrayd.sampling.matching import Dialect, Matcher, MatchRequest, host_and_path
 from xrayd.sampling.report import Statistics, Target
 from xrayd.sampling.rule import SamplingRule, default_record
@@ -555,10 +556,10 @@ def test_when_too_many_documents_are_held_the_oldest_trace_is_decided_early():
     second = relay.receive(part(trace(0, 2)), NOW)
     relay.receive(part(trace(0, 3)), NOW)
     assert relay.fate == {first: (DROP, "Default")}
-    assert relay.sampler.held_documents == 2
+    assert relay.sampler.holding.documents == 2
     relay.receive(part(trace(0, 2)), NOW)  # its own trace is the oldest now
     assert relay.fate[second] == relay.fate[4] == (DROP, "Default")
-    assert relay.sampler.held_documents == 1
+    assert relay.sampler.holding.documents == 1
 
 
 def test_when_too_many_bytes_are_held_the_oldest_trace_is_decided_early():
@@ -566,7 +567,7 @@ def test_when_too_many_bytes_are_held_the_oldest_trace_is_decided_early():
     first = relay.receive(part(trace(0, 1)), NOW, 900)
     relay.receive(part(trace(0, 2)), NOW, 200)
     assert relay.fate == {first: (DROP, "Default")}
-    assert relay.sampler.held_bytes == 200
+    assert relay.sampler.holding.size_bytes == 200
 
 
 def test_a_document_that_could_never_be_held_is_decided_at_once_at_no_others_cost():
@@ -574,7 +575,7 @@ def test_a_document_that_could_never_be_held_is_decided_at_once_at_no_others_cos
     relay.receive(part(trace(0, 1)), NOW, 900)
     big = relay.receive(part(trace(0, 2)), NOW, 1_001)
     assert relay.fate == {big: (DROP, "Default")}
-    assert relay.sampler.held_bytes == 900
+    assert relay.sampler.holding.size_bytes == 900
 
 
 def test_with_no_room_at_all_nothing_is_held():
@@ -603,7 +604,7 @@ def test_undecided_traces_are_decided_by_the_rules():
     assert relay.fate == {lucky: (KEEP, None)}  # cannot be wrong
     relay.wait(NOW, 5)
     assert relay.fate[unlucky] == (DROP, "shop")
-    assert relay.sampler.held_documents == relay.sampler.held_bytes == 0
+    assert relay.sampler.holding.documents == relay.sampler.holding.size_bytes == 0
 
 
 def test_a_rule_name_that_comes_after_the_hold_does_not_tear_the_trace():
@@ -752,7 +753,7 @@ def fates(documents, apply, rules, together=1) -> dict[str, set[Action]]:
         now = NOW + 4 * first / len(documents)
         relay.receive_all(documents[first : first + together], now)
     relay.wait(NOW + 4, 6)
-    assert relay.sampler.held_documents == relay.sampler.held_bytes == 0
+    assert relay.sampler.holding.documents == relay.sampler.holding.size_bytes == 0
     found: dict[str, set[Action]] = {}
     for number, document in enumerate(documents, 1):
         found.setdefault(document.trace_id, set()).add(relay.fate[number][0])
@@ -829,8 +830,8 @@ def test_no_trace_is_ever_torn_in_two_whatever_comes_when_and_however_little_fit
             documents.append(make(trace_id, rule_name=rule_name, in_progress=is_open))
             numbers[relay.number + len(documents)] = trace_id
         relay.receive_all(documents, now, data.draw(st.sampled_from([50, 200])))
-        assert 0 <= made.held_documents <= 4
-        assert 0 <= made.held_bytes <= 1_000
+        assert 0 <= made.holding.documents <= 4
+        assert 0 <= made.holding.size_bytes <= 1_000
     relay.wait(now, 12)
     for number, trace_id in numbers.items():
         seen.setdefault(trace_id, set()).add(relay.fate[number][0])

@@ -126,7 +126,7 @@ def test_sieve_and_sampler_agree_on_what_is_held_even_where_a_verdict_is_forgott
     trace_id = new_id()
     scene.drain(part(trace_id))
     scene.drain(*(part(new_id()) for _ in range(3)), part(trace_id))
-    assert scene.sieve.held == scene.sampler.held_documents == 1
+    assert scene.sieve.held == scene.sampler.holding.documents == 1
 
 
 @pytest.mark.parametrize("odd", ['"name": 1', '"x": NaN', f'"name": {"9" * 5_000}'])
@@ -186,7 +186,7 @@ def test_each_trace_is_passed_on_whole_and_in_order_or_counted_whole(apply, drai
             if "aws" in fields:
                 named.add(trace_id)
         scene.drain(*documents)
-        assert scene.sieve.held == scene.sampler.held_documents
+        assert scene.sieve.held == scene.sampler.holding.documents
     scene.sieve.release_all()
     assert scene.sieve.held == 0
     dropped = 0

@@ -35,16 +35,14 @@ ours to rewrite.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
-
 from xrayd.sampling.atwork import RuleAtWork
 from xrayd.sampling.document import Document, OtlpDocument
 from xrayd.sampling.finding import RuleFinder
+from xrayd.sampling.holding import HeldTrace, Holding, Release
 from xrayd.sampling.report import Report, Statistics, Target
 from xrayd.sampling.roots import new_roots
 from xrayd.sampling.rule import DEFAULT_RULE_NAME, SamplingRule
@@ -77,35 +75,6 @@ class Apply(StrEnum):
     ALL = "all"
 
 
-class Release(Struct, frozen=True):
-    """A trace whose held documents are now decided.
-
-    Attributes:
-        trace: as `trace_key` gave it for each of them.
-        verdict: keep or drop.
-        documents: how many were held.
-        size_bytes: of them all.
-    """
-
-    trace: str
-    verdict: Verdict
-    documents: int
-    size_bytes: int
-
-
-class _Held:
-    """A trace that waits: since when, how much, and what is known of its root."""
-
-    __slots__ = ("condemned_by", "documents", "root", "since", "size_bytes")
-
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.documents = 0
-        self.size_bytes = 0
-        self.root: Document | None = None
-        self.condemned_by: RuleAtWork | None = None
-
-
 class Sampler:
     """Decides for each document: keep, drop, or hold until its trace is decided.
 
@@ -115,8 +84,7 @@ class Sampler:
 
     Attributes:
         asks_for_sdk_rule: whether what an SDK decided matters here, so that it must be read.
-        held_documents: documents held now.
-        held_bytes: their size.
+        holding: the traces that wait.
     """
 
     def __init__(
@@ -144,17 +112,11 @@ class Sampler:
             keep_rootless: keep a trace whose root does not come, instead of asking Default.
         """
         self.asks_for_sdk_rule = apply is Apply.UNDECIDED
-        self.held_documents = 0
-        self.held_bytes = 0
+        self.holding = Holding(hold_s, hold_documents_max, hold_bytes_max)
         self._client_id = client_id
         self._is_off = apply is Apply.OFF
-        self._hold_s = hold_s
-        self._documents_max = hold_documents_max
-        self._bytes_max = hold_bytes_max
         self._keep_rootless = keep_rootless
         self._verdicts = VerdictTable(verdicts_max, verdict_ttl_s)
-        self._held: OrderedDict[str, _Held] = OrderedDict()
-        self._releases: list[Release] = []
         self._rules: dict[str, RuleAtWork] = {}
         self._finder = RuleFinder[RuleAtWork]((), {})
         self._now = math.inf
@@ -261,26 +223,22 @@ class Sampler:
 
     def take_decided(self) -> list[Release]:
         """Traces decided since the last call whose held documents wait, oldest decision first."""
-        releases, self._releases = self._releases, []
-        return releases
+        return self.holding.take_releases()
 
     def take_releases(self, now: float) -> list[Release]:
         """What `take_decided` gives, with traces that have been held for long enough: they are
         decided now.
         """
         self._tick(now)
-        while self._held:
-            key, held = next(iter(self._held.items()))
-            if self._elapsed - held.since < self._hold_s:
-                break
-            self._settle(key, self._fallback(key, held, now))
+        while (key := self.holding.due(self._elapsed)) is not None:
+            self._give_up_waiting(key, now)
         return self.take_decided()
 
     def decide_held(self, now: float) -> None:
         """Decide every trace that is held, without its root where that has not come."""
         self._tick(now)
-        for key, held in list(self._held.items()):
-            self._settle(key, self._fallback(key, held, now))
+        for key in list(self.holding.keys()):
+            self._give_up_waiting(key, now)
 
     def _decide_ahead(self, heads: Sequence[object], kind: type[Document], now: float) -> None:
         """Decide what can be decided at once, and for many together, of traces not known yet."""
@@ -293,7 +251,7 @@ class Sampler:
             for head in heads
             if type(head) is kind and not (head.parent_id or head.in_progress or head.type)
         ]
-        roots = new_roots(complete, self._verdicts, self._held.keys())
+        roots = new_roots(complete, self._verdicts, self.holding.keys())
         kept, drops = self._verdicts.young
         old_kept = self._verdicts.old.kept
         for root, rule in zip(roots, self._finder.find_all(roots), strict=True):
@@ -321,11 +279,11 @@ class Sampler:
             return verdict
         if not self._rules or (self.asks_for_sdk_rule and document.sdk_rule()):
             return self._settle(key, KEEP)
-        held = self._held.get(key)
+        held = self.holding.get(key)
         is_root = not document.type and not document.parent_id
         if is_root and (held is None or held.condemned_by is None):
             if document.in_progress:
-                held = held or _Held(self._elapsed)
+                held = held or HeldTrace(self._elapsed)
                 held.root = document
             else:
                 rule = self._finder.find(document)
@@ -335,9 +293,9 @@ class Sampler:
                     return KEEP
                 if verdict is KEEP or not self.asks_for_sdk_rule:
                     return self._settle(key, verdict)
-                held = held or _Held(self._elapsed)
+                held = held or HeldTrace(self._elapsed)
                 held.condemned_by = rule
-        return self._hold(key, held or _Held(self._elapsed), size_bytes, now)
+        return self._hold(key, held or HeldTrace(self._elapsed), size_bytes, now)
 
     def _decide_otlp_trace(self, trace_id: str, now: float) -> Verdict:
         key = trace_key(trace_id)
@@ -349,28 +307,22 @@ class Sampler:
             self._settle(key, verdict)
         return verdict
 
-    def _hold(self, key: str, held: _Held, size_bytes: int, now: float) -> Verdict:
+    def _hold(self, key: str, held: HeldTrace, size_bytes: int, now: float) -> Verdict:
         """Hold a document, making room by deciding the oldest traces, perhaps its own."""
-        while not self._has_room(size_bytes):
-            oldest = next(iter(self._held), key) if size_bytes <= self._bytes_max else key
-            waiting = self._held.get(oldest, held)
-            verdict = self._settle(oldest, self._fallback(oldest, waiting, now))
-            if oldest == key:
-                return verdict
-        self._held[key] = held
-        held.documents += 1
-        held.size_bytes += size_bytes
-        self.held_documents += 1
-        self.held_bytes += size_bytes
+        while (in_the_way := self.holding.in_the_way(key, size_bytes)) is not None:
+            if in_the_way == key:
+                return self._settle(key, self._fallback(key, held, now))
+            self._give_up_waiting(in_the_way, now)
+        self.holding.add(key, held, size_bytes)
         return HOLD
 
-    def _has_room(self, size_bytes: int) -> bool:
-        return (
-            self.held_documents < self._documents_max
-            and self.held_bytes + size_bytes <= self._bytes_max
-        )
+    def _give_up_waiting(self, key: str, now: float) -> None:
+        """Decide for a trace that is held by what is known of it."""
+        held = self.holding.get(key)
+        assert held is not None
+        self._settle(key, self._fallback(key, held, now))
 
-    def _fallback(self, key: str, held: _Held, now: float) -> Verdict:
+    def _fallback(self, key: str, held: HeldTrace, now: float) -> Verdict:
         """The verdict for a trace that can wait no longer."""
         if held.condemned_by is not None:
             return held.condemned_by.drop
@@ -390,10 +342,7 @@ class Sampler:
             if rule is not None:
                 rule.dropped += 1
         self._verdicts.put(key, verdict)
-        if self._held and (held := self._held.pop(key, None)) is not None:
-            self.held_documents -= held.documents
-            self.held_bytes -= held.size_bytes
-            self._releases.append(Release(key, verdict, held.documents, held.size_bytes))
+        self.holding.release(key, verdict)
         return verdict
 
     def _tick(self, now: float) -> None:
