@@ -19,7 +19,7 @@ from xrayd.net.udp import UdpReceiver
 from xrayd.net.uploader import Caller, Uploader
 from xrayd.relay.buffer import Buffer
 from xrayd.relay.delivery import Pace
-from xrayd.relay.intake import Hold, Intake
+from xrayd.relay.intake import Intake
 from xrayd.relay.ledger import Ledger
 from xrayd.relay.segment import read_head
 from xrayd.sieve import Sieve
@@ -70,23 +70,15 @@ class Pipeline:
         self.port = UdpPort(udp, receive_buffer_bytes)
         self.custody = Custody(self.buffer, self.ledger, self._log_spill)
         self._sieve = sieve
-        hold: Hold = self.custody.take
-        hold_flood: Hold = partial(self.custody.take, is_flood=True)
-        self.intake, self._flood_intake = (
-            Intake(self.ledger, self.buffer, each, self._log_refusals)
-            for each in (hold, hold_flood)
-        )
-        if sieve is not None:
+        hold = self.custody.take
+        intake = partial(Intake, self.ledger, self.buffer, on_refusal=self._log_refusals)
+        if sieve is None:
+            self.intake = intake(hold)
+            self._flood_intake = intake(partial(hold, is_flood=True))
+        else:
             sieve.attach(self.ledger, hold)
             # What is sampled is sent like all the rest, whoever sent it.
-            self.intake = self._flood_intake = Intake(
-                self.ledger,
-                self.buffer,
-                hold,
-                self._log_refusals,
-                read=sieve.read,
-                sift=sieve.taker,
-            )
+            self.intake = self._flood_intake = intake(hold, read=sieve.read, sift=sieve.taker)
         self.pace = Pace(concurrency, random.random)
         self.observe: Callable[[int, float], None] | None = None
         self.uploader = Uploader(

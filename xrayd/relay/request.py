@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -67,28 +68,16 @@ class OddHead(NamingHead, gc=False):
     """The head of a document that only the slower way could read."""
 
 
-_decode = msgspec.json.Decoder(FullHead).decode
-_decode_naming = msgspec.json.Decoder(NamingHead).decode
+def _reader(kind: type[FullHead]) -> Callable[[bytes], FullHead | None]:
+    decode = msgspec.json.Decoder(kind).decode
 
+    def read(document: bytes) -> FullHead | None:
+        try:
+            return decode(document)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _read_odd(document)
 
-def read_full_head(document: bytes) -> FullHead | None:
-    """Decode the fields, or None where the document cannot be read.
-
-    A document with a field of another type, with a NaN in it, or with bytes that are no UTF-8, is
-    read by a slower way: it belongs to its trace all the same.
-    """
-    try:
-        return _decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _read_odd(document)
-
-
-def read_naming_head(document: bytes) -> NamingHead | None:
-    """Like `read_full_head`, with the rule an SDK decided by."""
-    try:
-        return _decode_naming(document)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _read_odd(document)
+    return read
 
 
 def _read_odd(document: bytes) -> OddHead | None:
@@ -123,3 +112,14 @@ def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
 def _text(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
+
+
+read_full_head = _reader(FullHead)
+"""Decodes the fields, or gives None where the document cannot be read.
+
+A document with a field of another type, with a NaN in it, or with bytes that are no UTF-8, is read
+by a slower way: it belongs to its trace all the same.
+"""
+
+read_naming_head = _reader(NamingHead)
+"""Like `read_full_head`, with the rule an SDK decided by."""
